@@ -1,0 +1,1 @@
+//! Batch work: OCI images to RAFS and back, and the `slipway` command.

@@ -1,0 +1,1 @@
+//! One fetch per chunk: flight, plan, decode.

@@ -1,0 +1,15 @@
+//! Bytes on the wire: everything that crosses a process boundary, and nothing about what it means.
+//!
+//! | feature | room | holds |
+//! |---|---|---|
+//! | `containerd` | `snapshots` | the snapshots gRPC server, over containerd-client's message types |
+//! | `control` | `control` | Slipway's own control gRPC, client and server |
+//! | `registry` | `registry` | the OCI distribution protocol over HTTP: authentication, ranges, uploads |
+//! | `registry` | `image` | OCI images wherever they lie: registry, layout folder, archive |
+//!
+//! No feature is on by default, so that a user of one needs the dependencies of that one only.
+
+#[cfg(feature = "registry")]
+pub mod image;
+#[cfg(feature = "registry")]
+pub mod registry;

@@ -1,0 +1,117 @@
+//! One chunk: its digest, its codec and its place in a blob.
+
+/// A 32-byte content digest; which function made it is said by the blob's [`Digester`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+/// The hash function of chunk digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Digester {
+    /// The ecosystem's default.
+    Blake3,
+    /// Ours.
+    Sha256,
+}
+
+/// How the chunks of a blob are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compressor {
+    /// Stored as they are.
+    None,
+    /// One raw lz4 block per chunk.
+    Lz4Block,
+    /// Chunks of an original gzip layer, referenced through zran contexts.
+    Gzip,
+    /// One zstd frame per chunk.
+    Zstd,
+}
+
+/// Position of a blob in the image's blob table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlobIndex(pub u16);
+
+/// A run of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub offset: u64,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+/// How the stored bytes of one chunk become its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// Stored as it is.
+    Raw,
+    /// One zstd frame.
+    Zstd,
+    /// One lz4 block.
+    Lz4Block,
+}
+
+/// Everything needed to fetch, decode and verify one chunk. Source: the bootstrap's chunk table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkRef {
+    /// The blob that holds it.
+    pub blob: BlobIndex,
+    /// Its number within the blob.
+    pub index: u32,
+    /// Where its stored bytes lie in the blob.
+    pub compressed: Span,
+    /// Where its content lies in the blob's uncompressed image (4 KiB-aligned).
+    pub uncompressed: Span,
+    /// How stored bytes become content.
+    pub codec: Codec,
+    /// Digest of the content.
+    pub digest: Digest,
+}
+
+/// Why stored bytes did not become a chunk.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The codec refused the bytes, or they were not of the announced length.
+    #[error("chunk does not decompress to {expected} bytes")]
+    Corrupt {
+        /// Announced content length.
+        expected: u32,
+    },
+    /// The content has another digest.
+    #[error("chunk digest mismatch: expected {expected:?}, got {actual:?}")]
+    DigestMismatch {
+        /// Announced digest.
+        expected: Digest,
+        /// Digest of what came.
+        actual: Digest,
+    },
+}
+
+impl Digester {
+    /// Hashes `content`.
+    pub fn digest(self, _content: &[u8]) -> Digest {
+        todo!()
+    }
+}
+
+/// Decodes the stored bytes of `chunk` into `out` (exactly `chunk.uncompressed.len` bytes) and checks the digest.
+pub fn decode(_chunk: &ChunkRef, _digester: Digester, _stored: &[u8], _out: &mut [u8]) -> Result<(), DecodeError> {
+    todo!()
+}
+
+/// A chunk ready to be appended to a blob.
+#[derive(Clone, Debug)]
+pub struct EncodedChunk {
+    /// Digest of the content.
+    pub digest: Digest,
+    /// Length of the content in bytes.
+    pub len: u32,
+    /// The stored bytes.
+    pub data: Vec<u8>,
+    /// Whether `data` is compressed (false: the content itself).
+    pub is_compressed: bool,
+}
+
+/// Hashes and compresses `content`; stored raw where compression does not shrink it.
+pub fn encode(_content: Vec<u8>, _compressor: Compressor, _level: i32, _digester: Digester) -> EncodedChunk {
+    todo!()
+}

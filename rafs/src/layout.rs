@@ -1,0 +1,1 @@
+//! The structures as they lie on disk, little-endian, by offset.

@@ -1,0 +1,1 @@
+//! Policy: the containerd snapshotter, its store, and the `slipwayd` command.
