@@ -18,11 +18,7 @@ pub enum BuildError {
 
 /// Writes the bootstrap of `tree`, whose chunks lie in `blobs` (blob index = position). Same input, same bytes.
 /// `prefetch` lists inodes for the prefetch table.
-pub fn bootstrap(
-    _tree: &Tree,
-    _blobs: &[BlobInfo],
-    _options: &Options,
-) -> Result<Vec<u8>, BuildError> {
+pub fn bootstrap(_tree: &Tree, _blobs: &[BlobInfo], _options: &Options) -> Result<Vec<u8>, BuildError> {
     todo!()
 }
 

@@ -4,6 +4,18 @@
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// The hash function of chunk digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Digester {
@@ -94,7 +106,12 @@ impl Digester {
 }
 
 /// Decodes the stored bytes of `chunk` into `out` (exactly `chunk.uncompressed.len` bytes) and checks the digest.
-pub fn decode(_chunk: &ChunkRef, _digester: Digester, _stored: &[u8], _out: &mut [u8]) -> Result<(), DecodeError> {
+pub fn decode(
+    _chunk: &ChunkRef,
+    _digester: Digester,
+    _stored: &[u8],
+    _out: &mut [u8],
+) -> Result<(), DecodeError> {
     todo!()
 }
 

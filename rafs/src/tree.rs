@@ -104,7 +104,12 @@ impl Tree {
 
     /// Creates a file system that holds only a root directory.
     pub fn new(root: Attr) -> Self {
-        Tree { nodes: vec![Node { attr: root, content: Content::Directory(BTreeMap::new()) }] }
+        Tree {
+            nodes: vec![Node {
+                attr: root,
+                content: Content::Directory(BTreeMap::new()),
+            }],
+        }
     }
 
     /// Adds an inode that no name points to yet.
