@@ -9,7 +9,13 @@
 //!
 //! No feature is on by default, so that a user of one needs the dependencies of that one only.
 
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "control")]
+pub mod control;
 #[cfg(feature = "registry")]
 pub mod image;
 #[cfg(feature = "registry")]
 pub mod registry;
+#[cfg(feature = "containerd")]
+pub mod snapshots;
