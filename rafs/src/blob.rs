@@ -1,8 +1,18 @@
 //! The file that holds chunks: its builder, its chunk table and its table of contents.
+//!
+//! ```text
+//! chunks | header "image.blob" | chunk infos, 4096-byte header | header "blob.meta"
+//!        | digests | header "blob.digest" | ToC entries | header "rafs.blob.toc"
+//! ```
+//! Each "header" is a 512-byte tar header that *follows* what it names, without padding.
 
-use sha2::Sha256;
+mod builder;
+mod chunk_info;
+mod tar_header;
 
-use crate::chunk::{ChunkRef, Compressor, Digester, EncodedChunk};
+pub use builder::{BlobBuilder, FinishedBlob};
+
+use crate::chunk::{ChunkRef, Compressor, Digester};
 
 /// What a bootstrap says of one blob, plus the chunks in it.
 #[derive(Clone, Debug)]
@@ -11,11 +21,22 @@ pub struct BlobInfo {
     pub id: [u8; 32],
     /// All chunks, by number. `blob` is filled in by the bootstrap writer from the position in its `blobs`.
     pub chunks: Vec<ChunkRef>,
-    // The writer's author adds what the blob table needs (2.5): features, sizes, chunk-table place, ToC.
+    /// What is the same for all chunks.
+    pub options: BlobOptions,
+    /// `layout::BLOB_*`.
+    pub features: u32,
+    /// Bytes of the blob file, trailing sections included.
+    pub compressed_size: u64,
+    /// Bytes of the uncompressed image, a multiple of 4096.
+    pub uncompressed_size: u64,
+    /// Where the chunk infos lie.
+    pub meta: MetaPlace,
+    /// What ends the blob file.
+    pub toc: TocPlace,
 }
 
 /// What is the same for all chunks of a blob.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlobOptions {
     /// Bytes per chunk.
     pub chunk_size: u32,
@@ -25,39 +46,24 @@ pub struct BlobOptions {
     pub digester: Digester,
 }
 
-/// Collects the chunks of a blob while the caller writes their bytes, then makes the trailing sections.
-#[derive(Debug)]
-pub struct BlobBuilder {}
-
-impl BlobBuilder {
-    /// Starts a blob.
-    pub fn new(_options: BlobOptions) -> Self {
-        todo!()
-    }
-
-    /// Records that `chunk.data` was appended to the file and returns the chunk's number.
-    pub fn push(&mut self, _chunk: &EncodedChunk) -> u32 {
-        todo!()
-    }
-
-    /// How many chunks there are.
-    pub fn chunk_count(&self) -> u32 {
-        todo!()
-    }
-
-    /// Makes the bytes that follow the chunk data (chunk table, digests, ToC, with their tar headers).
-    /// `data_hash` is the running hash over the chunk data; the blob's id is the hash over data and tail.
-    /// `None` if the blob has no chunk: such a blob is not written and not listed.
-    pub fn finish(self, _data_hash: Sha256) -> Option<FinishedBlob> {
-        todo!()
-    }
+/// Where a blob's chunk infos lie, and how they are stored. Source: blob table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetaPlace {
+    /// How the chunk infos are compressed.
+    pub compressor: Compressor,
+    /// First byte of the stored chunk infos; their 4096-byte header follows them.
+    pub offset: u64,
+    /// Bytes of the chunk infos as stored, without the header.
+    pub compressed_size: u64,
+    /// Bytes of the chunk infos.
+    pub uncompressed_size: u64,
 }
 
-/// A blob whose bytes are all known.
-#[derive(Clone, Debug)]
-pub struct FinishedBlob {
-    /// What goes into the bootstrap.
-    pub info: BlobInfo,
-    /// Bytes to append after the chunk data.
-    pub tail: Vec<u8>,
+/// Length and sha256 of the table of contents with its tar header; all 0 if unknown. Source: blob table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TocPlace {
+    /// Bytes at the end of the blob file.
+    pub size: u32,
+    /// Digest of those bytes.
+    pub digest: [u8; 32],
 }

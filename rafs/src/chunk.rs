@@ -1,5 +1,10 @@
 //! One chunk: its digest, its codec and its place in a blob.
 
+mod codec;
+
+pub(crate) use codec::shrink;
+pub use codec::{decode, encode};
+
 /// A 32-byte content digest; which function made it is said by the blob's [`Digester`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
@@ -98,23 +103,6 @@ pub enum DecodeError {
     },
 }
 
-impl Digester {
-    /// Hashes `content`.
-    pub fn digest(self, _content: &[u8]) -> Digest {
-        todo!()
-    }
-}
-
-/// Decodes the stored bytes of `chunk` into `out` (exactly `chunk.uncompressed.len` bytes) and checks the digest.
-pub fn decode(
-    _chunk: &ChunkRef,
-    _digester: Digester,
-    _stored: &[u8],
-    _out: &mut [u8],
-) -> Result<(), DecodeError> {
-    todo!()
-}
-
 /// A chunk ready to be appended to a blob.
 #[derive(Clone, Debug)]
 pub struct EncodedChunk {
@@ -128,7 +116,44 @@ pub struct EncodedChunk {
     pub is_compressed: bool,
 }
 
-/// Hashes and compresses `content`; stored raw where compression does not shrink it.
-pub fn encode(_content: Vec<u8>, _compressor: Compressor, _level: i32, _digester: Digester) -> EncodedChunk {
-    todo!()
+impl Compressor {
+    /// The compressor's number in tables.
+    pub(crate) fn to_disk(self) -> u32 {
+        match self {
+            Compressor::None => 0,
+            Compressor::Lz4Block => 1,
+            Compressor::Gzip => 2,
+            Compressor::Zstd => 3,
+        }
+    }
+
+    /// The compressor with a number in tables.
+    pub(crate) fn from_disk(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Compressor::None),
+            1 => Some(Compressor::Lz4Block),
+            2 => Some(Compressor::Gzip),
+            3 => Some(Compressor::Zstd),
+            _ => None,
+        }
+    }
+}
+
+impl Digester {
+    /// The digest function's number in tables.
+    pub(crate) fn to_disk(self) -> u32 {
+        match self {
+            Digester::Blake3 => 0,
+            Digester::Sha256 => 1,
+        }
+    }
+
+    /// The digest function with a number in tables.
+    pub(crate) fn from_disk(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Digester::Blake3),
+            1 => Some(Digester::Sha256),
+            _ => None,
+        }
+    }
 }

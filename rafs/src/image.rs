@@ -1,16 +1,36 @@
 //! Reading a bootstrap: superblock, tables, inodes, directories, extents.
+//!
+//! Opening validates the superblock and the tables and indexes the chunk table (4 bytes a chunk); inodes are
+//! decoded in place whenever they are asked for, so they cost no memory. Every number from the file is checked
+//! where it is used: hostile bytes give errors that name the byte offset, never a panic or an endless loop.
+
+mod bytes;
+mod chunk_table;
+mod directory;
+mod extent;
+mod inode;
+mod superblock;
+mod table;
+mod xattr;
 
 use std::ops::Range;
 
+pub use directory::{Entries, Entry};
+pub use extent::{Extent, Extents};
+pub use inode::Inode;
+pub use xattr::Xattrs;
+
+use crate::blob::{MetaPlace, TocPlace};
 use crate::chunk::{BlobIndex, ChunkRef, Compressor, Digester};
-use crate::tree::{FileType, Timestamp};
+use bytes::Bytes;
+use superblock::Shape;
 
 /// Number of an inode on disk: (byte offset - meta block address) / 32. Fits in 40 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nid(pub u64);
 
 /// Why a bootstrap, or a part of it, cannot be read. Variants are decisions; facts in fields.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Not a RAFS v6 bootstrap at all.
     #[error("not a RAFS v6 bootstrap: {what}")]
@@ -37,18 +57,20 @@ pub enum Error {
 }
 
 /// A validated bootstrap over bytes of the caller's (a vector, a map).
+#[derive(Debug)]
 pub struct Image<B> {
-    _bytes: B,
+    bytes: B,
+    shape: Shape,
 }
 
 /// One blob of the blob table.
 #[derive(Clone, Debug)]
 pub struct Blob {
-    /// 64 hex digits.
+    /// 64 lower-case hex digits.
     pub id: String,
     /// Chunks in the blob.
     pub chunk_count: u32,
-    /// Bytes of the file (2.5 tells which).
+    /// Bytes of the file. Images whose layers carry bootstraps leave those and what follows out.
     pub compressed_size: u64,
     /// Bytes of its uncompressed image, a multiple of 4096: size of the cache file.
     pub uncompressed_size: u64,
@@ -56,135 +78,117 @@ pub struct Blob {
     pub compressor: Compressor,
     /// Digest function of its chunks.
     pub digester: Digester,
+    /// `layout::BLOB_*`.
+    pub features: u32,
+    /// Where its chunk infos lie: in the blob itself, or in `meta_blob`.
+    pub meta: MetaPlace,
+    /// The blob that holds the chunk infos, if they are separate.
+    pub meta_blob: Option<MetaBlob>,
+    /// Its table of contents.
+    pub toc: TocPlace,
 }
 
-/// One inode, decoded.
-#[derive(Clone, Copy, Debug)]
-pub struct Inode {
-    /// Its number on disk.
-    pub nid: Nid,
-    /// Its kind.
-    pub file_type: FileType,
-    /// 0..=0o7777.
-    pub permissions: u16,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Modification time.
-    pub mtime: Timestamp,
-    /// Bytes: content, packed directory, link target.
+/// A blob that holds the chunk infos of another.
+#[derive(Clone, Debug)]
+pub struct MetaBlob {
+    /// 64 lower-case hex digits.
+    pub id: String,
+    /// Bytes of the file.
     pub size: u64,
-    /// Links.
-    pub nlink: u32,
-    /// Device number in Linux's 32-bit encoding; 0 unless a device.
-    pub rdev: u32,
-    // private: layout, xattr count, the union word, offset
 }
 
-/// One name of a directory.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
-    /// Name bytes, without `/` and NUL.
-    pub name: &'a [u8],
-    /// Inode.
-    pub nid: Nid,
-    /// Kind, as the directory says it.
-    pub file_type: FileType,
-    /// Cookie of the entry after this one, for [`Image::entries_from`].
-    pub next: u64,
-}
-
-/// A piece of a file inside one chunk.
-#[derive(Clone, Copy, Debug)]
-pub struct Extent {
-    /// The chunk.
-    pub chunk: ChunkRef,
-    /// Bytes of the chunk to skip.
-    pub skip: u32,
-    /// Bytes to take.
-    pub len: u32,
+/// A bootstrap's bytes with what was learnt from its superblock and tables.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    bytes: Bytes<'a>,
+    shape: &'a Shape,
 }
 
 impl<B: AsRef<[u8]>> Image<B> {
     /// Validates superblock and tables, and indexes the chunk table.
-    pub fn open(_bytes: B) -> Result<Self, Error> {
-        todo!()
+    pub fn open(bytes: B) -> Result<Self, Error> {
+        let shape = Shape::read(Bytes(bytes.as_ref()))?;
+        Ok(Image { bytes, shape })
     }
 
     /// The root directory.
     pub fn root(&self) -> Nid {
-        todo!()
+        self.shape.root
     }
 
     /// Bytes per chunk.
     pub fn chunk_size(&self) -> u32 {
-        todo!()
+        self.shape.chunk_size
     }
 
     /// Inodes, as the superblock counts them.
     pub fn inode_count(&self) -> u64 {
-        todo!()
+        self.shape.inode_count
     }
 
     /// The blob table.
     pub fn blobs(&self) -> &[Blob] {
-        todo!()
+        &self.shape.blobs
     }
 
-    /// The prefetch table.
+    /// The prefetch table: files and directories, in order.
     pub fn prefetch(&self) -> Vec<Nid> {
-        todo!()
+        self.view().prefetch().collect()
     }
 
-    /// Chunk `index` of a blob.
-    pub fn chunk(&self, _blob: BlobIndex, _index: u32) -> Result<ChunkRef, Error> {
-        todo!()
+    /// Chunk `index` of a blob. Chunks that no file has need not be in the chunk table.
+    pub fn chunk(&self, blob: BlobIndex, index: u32) -> Result<ChunkRef, Error> {
+        self.view().chunk(blob, index)
+    }
+
+    /// The chunks of a blob that the chunk table lists, by number. Their places in the blob ascend.
+    pub fn chunks(&self, blob: BlobIndex) -> impl ExactSizeIterator<Item = Result<ChunkRef, Error>> {
+        let view = self.view();
+        let positions = view.shape.chunks.of_blob(blob);
+        positions
+            .iter()
+            .map(move |&position| view.chunk_at_position(position))
     }
 
     /// Decodes an inode.
-    pub fn inode(&self, _nid: Nid) -> Result<Inode, Error> {
-        todo!()
+    pub fn inode(&self, nid: Nid) -> Result<Inode, Error> {
+        self.view().inode(nid)
     }
 
     /// Finds a name in a directory.
-    pub fn lookup(&self, _dir: &Inode, _name: &[u8]) -> Result<Option<Entry<'_>>, Error> {
-        todo!()
+    pub fn lookup(&self, dir: &Inode, name: &[u8]) -> Result<Option<Entry<'_>>, Error> {
+        self.view().lookup(dir, name)
     }
 
     /// Lists a directory from `cookie` on (0: from the start), `.` and `..` included.
-    pub fn entries_from(
-        &self,
-        _dir: &Inode,
-        _cookie: u64,
-    ) -> Result<impl Iterator<Item = Result<Entry<'_>, Error>> + '_, Error> {
-        Ok(std::iter::empty())
+    pub fn entries_from(&self, dir: &Inode, cookie: u64) -> Result<Entries<'_>, Error> {
+        self.view().entries_from(dir, cookie)
     }
 
     /// Target of a symbolic link.
-    pub fn symlink(&self, _inode: &Inode) -> Result<&[u8], Error> {
-        todo!()
+    pub fn symlink(&self, inode: &Inode) -> Result<&[u8], Error> {
+        self.view().symlink(inode)
     }
 
     /// Extended attributes: full names and values.
-    pub fn xattrs(
-        &self,
-        _inode: &Inode,
-    ) -> Result<impl Iterator<Item = Result<(Vec<u8>, &[u8]), Error>> + '_, Error> {
-        Ok(std::iter::empty())
+    pub fn xattrs(&self, inode: &Inode) -> Result<Xattrs<'_>, Error> {
+        self.view().xattrs(inode)
     }
 
     /// Value of one extended attribute.
-    pub fn xattr(&self, _inode: &Inode, _name: &[u8]) -> Result<Option<&[u8]>, Error> {
-        todo!()
+    pub fn xattr(&self, inode: &Inode, name: &[u8]) -> Result<Option<&[u8]>, Error> {
+        self.view().xattr(inode, name)
     }
 
     /// The extents of a regular file that cover `range`, cut to the file's size, in file order.
-    pub fn extents(
-        &self,
-        _inode: &Inode,
-        _range: Range<u64>,
-    ) -> Result<impl Iterator<Item = Result<Extent, Error>> + '_, Error> {
-        Ok(std::iter::empty())
+    pub fn extents(&self, inode: &Inode, range: Range<u64>) -> Result<Extents<'_>, Error> {
+        self.view().extents(inode, range)
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            bytes: Bytes(self.bytes.as_ref()),
+            shape: &self.shape,
+        }
     }
 }

@@ -20,6 +20,7 @@ pub mod chunk;
 pub mod image;
 pub mod layout;
 pub mod tree;
+mod xattr;
 
 pub use chunk::{BlobIndex, ChunkRef, Codec, Compressor, Digest, Digester, Span};
 pub use image::{Error, Image, Inode, Nid};

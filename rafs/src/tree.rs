@@ -119,12 +119,17 @@ impl Tree {
         id
     }
 
-    /// Looks at an inode.
+    /// How many inodes there are, unlinked ones included.
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Looks at an inode. The number must come from this tree.
     pub fn node(&self, id: InodeId) -> &Node {
         &self.nodes[id.0 as usize]
     }
 
-    /// Changes an inode.
+    /// Changes an inode. The number must come from this tree.
     pub fn node_mut(&mut self, id: InodeId) -> &mut Node {
         &mut self.nodes[id.0 as usize]
     }
@@ -143,5 +148,73 @@ impl Tree {
             Content::Directory(names) => Some(names),
             _ => None,
         }
+    }
+}
+
+impl Node {
+    /// The inode's kind.
+    pub fn file_type(&self) -> FileType {
+        match &self.content {
+            Content::Directory(_) => FileType::Directory,
+            Content::Regular { .. } => FileType::Regular,
+            Content::Symlink(_) => FileType::Symlink,
+            Content::Special { file_type, .. } => *file_type,
+        }
+    }
+}
+
+impl FileType {
+    /// The kind's bits in a mode, as `stat` gives them (`S_IFMT`).
+    pub fn mode_bits(self) -> u16 {
+        match self {
+            FileType::Regular => 0o100_000,
+            FileType::Directory => 0o040_000,
+            FileType::CharDevice => 0o020_000,
+            FileType::BlockDevice => 0o060_000,
+            FileType::Fifo => 0o010_000,
+            FileType::Socket => 0o140_000,
+            FileType::Symlink => 0o120_000,
+        }
+    }
+
+    /// The kind in a mode; `None` for bits that name none.
+    pub fn from_mode(mode: u16) -> Option<Self> {
+        Some(match mode & 0o170_000 {
+            0o100_000 => FileType::Regular,
+            0o040_000 => FileType::Directory,
+            0o020_000 => FileType::CharDevice,
+            0o060_000 => FileType::BlockDevice,
+            0o010_000 => FileType::Fifo,
+            0o140_000 => FileType::Socket,
+            0o120_000 => FileType::Symlink,
+            _ => return None,
+        })
+    }
+
+    /// The kind's number in directory entries.
+    pub(crate) fn to_disk(self) -> u8 {
+        match self {
+            FileType::Regular => 1,
+            FileType::Directory => 2,
+            FileType::CharDevice => 3,
+            FileType::BlockDevice => 4,
+            FileType::Fifo => 5,
+            FileType::Socket => 6,
+            FileType::Symlink => 7,
+        }
+    }
+
+    /// The kind with a number in directory entries.
+    pub(crate) fn from_disk(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => FileType::Regular,
+            2 => FileType::Directory,
+            3 => FileType::CharDevice,
+            4 => FileType::BlockDevice,
+            5 => FileType::Fifo,
+            6 => FileType::Socket,
+            7 => FileType::Symlink,
+            _ => return None,
+        })
     }
 }
