@@ -5,6 +5,7 @@
 //! where it is used: hostile bytes give errors that name the byte offset, never a panic or an endless loop.
 
 mod bytes;
+mod check;
 mod chunk_table;
 mod directory;
 mod extent;
@@ -15,6 +16,7 @@ mod xattr;
 
 use std::ops::Range;
 
+pub use check::{FAULTS_MAX, Fault, check};
 pub use directory::{Entries, Entry};
 pub use extent::{Extent, Extents};
 pub use inode::Inode;

@@ -26,19 +26,25 @@ pub struct Entry<'a> {
 
 /// One block of a directory.
 #[derive(Clone, Copy)]
-struct Block<'a> {
+pub(super) struct Block<'a> {
     bytes: &'a [u8],
     /// Byte offset in the file, for errors.
     offset: u64,
     /// Number of the block in the directory.
     number: u64,
     /// Entries in the block; at least one.
-    count: usize,
+    pub(super) count: usize,
 }
 
 impl<'a> Block<'a> {
-    fn entry(self, at: usize) -> Result<Entry<'a>, Error> {
-        let offset = self.offset + (at * DIRENT_LEN) as u64;
+    /// Byte offset of an entry in the file.
+    pub(super) fn entry_offset(self, at: usize) -> u64 {
+        self.offset + (at * DIRENT_LEN) as u64
+    }
+
+    /// Reads an entry.
+    pub(super) fn entry(self, at: usize) -> Result<Entry<'a>, Error> {
+        let offset = self.entry_offset(at);
         let corrupt = |what| Error::Corrupt { what, offset };
         let dirent = self
             .dirent(at)
@@ -118,7 +124,7 @@ impl<'a> Entries<'a> {
                     ensure(
                         self.previous < entry.name,
                         "names are not in order",
-                        block.offset + (self.at * DIRENT_LEN) as u64,
+                        block.entry_offset(self.at),
                     )?;
                     self.previous = entry.name;
                     self.at += 1;
@@ -194,7 +200,7 @@ impl<'a> View<'a> {
     }
 
     /// Block `number` of a directory; `None` behind the last.
-    fn block(self, dir: &Inode, number: u64) -> Result<Option<Block<'a>>, Error> {
+    pub(super) fn block(self, dir: &Inode, number: u64) -> Result<Option<Block<'a>>, Error> {
         let Data::Bytes { blocks, whole, tail } = dir.data else {
             return Ok(None);
         };

@@ -43,7 +43,7 @@ impl std::fmt::Debug for Extents<'_> {
 impl<'a> View<'a> {
     /// The extents that cover `range`.
     pub(super) fn extents(self, inode: &Inode, range: Range<u64>) -> Result<Extents<'a>, Error> {
-        let Data::Chunks { start } = inode.data else {
+        let Data::Chunks { start, .. } = inode.data else {
             return Err(Error::Corrupt {
                 what: "an inode is no regular file",
                 offset: inode.offset,

@@ -49,7 +49,7 @@ pub(super) enum Data {
     /// Directory or link data: `whole` bytes from `blocks` on, the rest from `tail` on.
     Bytes { blocks: u64, whole: u64, tail: u64 },
     /// Chunk indexes.
-    Chunks { start: u64 },
+    Chunks { start: u64, count: u64 },
 }
 
 /// The fields that both kinds of inode have.
@@ -71,6 +71,16 @@ impl Inode {
     pub(super) fn xattr_range(&self) -> Range<u64> {
         let start = self.offset + u64::from(self.header_len);
         start..start + u64::from(self.xattr_len)
+    }
+
+    /// The inode's bytes with all that follows it directly, and its whole blocks elsewhere.
+    pub(super) fn ranges(&self) -> [Range<u64>; 2] {
+        let (end, blocks) = match self.data {
+            Data::None => (self.xattr_range().end, 0..0),
+            Data::Bytes { blocks, whole, tail } => (tail + (self.size - whole), blocks..blocks + whole),
+            Data::Chunks { start, count } => (start + count * size_of::<ChunkIndex>() as u64, 0..0),
+        };
+        [self.offset..end, blocks]
     }
 }
 
@@ -215,7 +225,7 @@ impl<'a> View<'a> {
             "an inode's chunk indexes lie outside the file",
             offset,
         )?;
-        Ok(Data::Chunks { start })
+        Ok(Data::Chunks { start, count })
     }
 
     /// Target of a symbolic link.

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use rafs::blob::{BlobBuilder, BlobInfo, BlobOptions};
 use rafs::build::{self, Options};
 use rafs::chunk::{Compressor, Digester, encode};
-use rafs::tree::{ChunkId, Content, InodeId, Node};
-use rafs::{BlobIndex, FileType, Image, Nid, Tree};
+use rafs::image::check;
+use rafs::tree::{Attr, ChunkId, Content, InodeId, Node};
+use rafs::{BlobIndex, FileType, Image, Nid, Timestamp, Tree};
 use sha2::{Digest as _, Sha256};
 
 /// Chunk size of the images made here.
@@ -40,6 +41,81 @@ pub(crate) fn blob(contents: &[Vec<u8>]) -> (BlobInfo, Vec<u8>) {
     (finished.info, file)
 }
 
+/// A small tree with every kind of inode, and its blobs.
+pub(crate) fn sample() -> (Tree, Vec<BlobInfo>) {
+    let mut tree = Tree::new(Attr::default());
+    let directory = tree.add(Node {
+        attr: Attr {
+            permissions: 0o1777,
+            ..Attr::default()
+        },
+        content: Content::Directory(BTreeMap::new()),
+    });
+    let xattrs = [
+        ("user.color", "blue"),
+        ("security.capability", "x"),
+        ("system.posix_acl_access", "y"),
+    ];
+    let attr = Attr {
+        mtime: Timestamp { secs: -5, nanos: 7 },
+        xattrs: xattrs.map(|(name, value)| (name.into(), value.into())).into(),
+        ..Attr::default()
+    };
+    let chunk = |blob, index| ChunkId {
+        blob: BlobIndex(blob),
+        index,
+    };
+    let contents = [
+        Content::Regular {
+            size: 0,
+            chunks: vec![],
+        },
+        Content::Regular {
+            size: 8292,
+            chunks: vec![chunk(0, 0), chunk(1, 0), chunk(0, 1)],
+        },
+        Content::Symlink(b"target".to_vec()),
+        Content::Symlink(vec![b'x'; 4090]),
+        Content::Special {
+            file_type: FileType::CharDevice,
+            rdev: 0x103,
+        },
+        Content::Special {
+            file_type: FileType::Fifo,
+            rdev: 0,
+        },
+    ];
+    for (number, content) in contents.into_iter().enumerate() {
+        let id = tree.add(Node {
+            attr: attr.clone(),
+            content,
+        });
+        for (parent, name) in [(Tree::ROOT, "-first"), (directory, "again")] {
+            let name = format!("{name}{number}").into_bytes();
+            tree.names_mut(parent).unwrap().insert(name, id);
+        }
+    }
+    for number in 0..40 {
+        let content = Content::Special {
+            file_type: FileType::Socket,
+            rdev: 0,
+        };
+        let id = tree.add(Node {
+            attr: Attr::default(),
+            content,
+        });
+        let name = format!("{}{number}", "n".repeat(200)).into_bytes();
+        tree.names_mut(directory).unwrap().insert(name, id);
+    }
+    tree.names_mut(Tree::ROOT)
+        .unwrap()
+        .insert(b"dir".to_vec(), directory);
+    (
+        tree,
+        vec![blob(&[vec![1; 4096], vec![2; 100]]).0, blob(&[vec![3; 4096]]).0],
+    )
+}
+
 /// Writes a bootstrap.
 pub(crate) fn write(tree: &Tree, blobs: &[BlobInfo]) -> Vec<u8> {
     build::bootstrap(tree, blobs, &options()).unwrap()
@@ -47,6 +123,7 @@ pub(crate) fn write(tree: &Tree, blobs: &[BlobInfo]) -> Vec<u8> {
 
 /// Reads a whole image as a tree. Blob numbers are those of the image.
 pub(crate) fn read(image: &Image<Vec<u8>>) -> Tree {
+    assert_eq!(check(image), []);
     let root = image.inode(image.root()).unwrap();
     let mut tree = Tree::new(node(image, root.nid).attr);
     let mut known = HashMap::from([(root.nid, Tree::ROOT)]);
@@ -115,7 +192,7 @@ fn node(image: &Image<Vec<u8>>, nid: Nid) -> Node {
         },
     };
     Node {
-        attr: rafs::tree::Attr {
+        attr: Attr {
             permissions: inode.permissions,
             uid: inode.uid,
             gid: inode.gid,

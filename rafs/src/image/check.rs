@@ -1,0 +1,313 @@
+//! Checking a whole image: everything the root reaches and everything in the tables, fault by fault.
+
+mod claims;
+mod tables;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::directory::Entry;
+use super::inode::Inode;
+use super::{Error, Image, Nid, View};
+use crate::layout::BLOCK;
+use crate::tree::FileType;
+use claims::Claims;
+
+/// Most faults that are reported: a file of noise has one in every block, and nobody reads them all.
+pub const FAULTS_MAX: usize = 10_000;
+
+/// Most bytes of a path in a fault: hostile directories nest without end.
+const PATH_MAX: usize = 4096;
+
+/// Something wrong in an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Byte offset in the bootstrap.
+    pub offset: u64,
+    /// The file or directory it concerns, from the root; empty for the superblock and the tables.
+    pub path: Vec<u8>,
+    /// What is wrong, as a sentence without a full stop.
+    pub what: Cow<'static, str>,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "byte {}: ", self.offset)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path.escape_ascii())?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+/// Walks everything from the root and reads every table; one fault does not hide the next.
+///
+/// At most [`FAULTS_MAX`] faults are returned. The work is bounded by the file's length, whatever it says: bytes
+/// that two inodes lay claim to are followed for the first of them only.
+pub fn check<B: AsRef<[u8]>>(image: &Image<B>) -> Vec<Fault> {
+    let view = image.view();
+    let mut checker = Checker {
+        view,
+        faults: Vec::new(),
+        claims: Claims::new(view.bytes.len()),
+        directories: Vec::new(),
+        links: HashMap::new(),
+    };
+    checker.tables();
+    checker.root();
+    let mut next = 0;
+    while next < checker.directories.len() {
+        checker.directory(next);
+        next += 1;
+    }
+    checker.link_counts();
+    checker.prefetch();
+    checker.faults
+}
+
+struct Checker<'a> {
+    view: View<'a>,
+    faults: Vec<Fault>,
+    claims: Claims,
+    /// Directories found, breadth first.
+    directories: Vec<Directory<'a>>,
+    /// Every inode found, with its names.
+    links: HashMap<Nid, Links<'a>>,
+}
+
+/// A directory that was found.
+struct Directory<'a> {
+    inode: Inode,
+    place: Place<'a>,
+    subdirectories: u32,
+}
+
+/// A name in a directory that was found before.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// Position of the directory that holds the name; the root's own name is empty.
+    parent: usize,
+    name: &'a [u8],
+}
+
+/// Links of an inode.
+struct Links<'a> {
+    inode: Inode,
+    first: Place<'a>,
+    seen: u32,
+}
+
+impl<'a> Checker<'a> {
+    fn fault(&mut self, offset: u64, place: Option<Place<'a>>, what: impl Into<Cow<'static, str>>) {
+        if self.faults.len() < FAULTS_MAX {
+            let path = place.map(|place| self.path(place)).unwrap_or_default();
+            self.faults.push(Fault {
+                offset,
+                path,
+                what: what.into(),
+            });
+        }
+    }
+
+    /// Notes what a reader said.
+    fn error(&mut self, error: Error, place: Option<Place<'a>>) {
+        match error {
+            Error::Foreign { what } => self.fault(0, place, what),
+            Error::Corrupt { what, offset } => self.fault(offset, place, what),
+            Error::Unsupported { feature, offset } => {
+                self.fault(offset, place, format!("unsupported feature: {feature}"));
+            }
+        }
+    }
+
+    fn path(&self, place: Place<'_>) -> Vec<u8> {
+        let mut names = vec![place.name];
+        let mut len = place.name.len();
+        let mut at = place.parent;
+        while at != 0 && len < PATH_MAX {
+            let place = self.directories[at].place;
+            names.push(place.name);
+            len += place.name.len() + 1;
+            at = place.parent;
+        }
+        let mut path = if at == 0 { b"/".to_vec() } else { b".../".to_vec() };
+        names.reverse();
+        path.extend(names.join(&b'/'));
+        path
+    }
+
+    fn root(&mut self) {
+        let place = Place { parent: 0, name: b"" };
+        let inode = match self.view.inode(self.view.shape.root) {
+            Ok(inode) => inode,
+            Err(error) => return self.error(error, Some(place)),
+        };
+        if inode.file_type != FileType::Directory {
+            return self.fault(inode.offset, Some(place), "the root is no directory");
+        }
+        self.inode(inode, place);
+    }
+
+    /// Looks at an inode that was not seen before.
+    fn inode(&mut self, inode: Inode, place: Place<'a>) {
+        self.links.insert(
+            inode.nid,
+            Links {
+                inode,
+                first: place,
+                seen: 1,
+            },
+        );
+        let claimed = inode.ranges().map(|range| self.claims.claim(range));
+        if claimed.contains(&false) {
+            return self.fault(inode.offset, Some(place), "the inode overlaps something else");
+        }
+        match self.view.xattrs(&inode) {
+            Ok(xattrs) => {
+                if let Some(error) = xattrs.filter_map(Result::err).next() {
+                    self.error(error, Some(place));
+                }
+            }
+            Err(error) => self.error(error, Some(place)),
+        }
+        match inode.file_type {
+            FileType::Directory => self.directories.push(Directory {
+                inode,
+                place,
+                subdirectories: 0,
+            }),
+            FileType::Regular => self.extents(&inode, place),
+            FileType::Symlink => {
+                if let Err(error) = self.view.symlink(&inode) {
+                    self.error(error, Some(place));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Looks at every chunk of a file.
+    fn extents(&mut self, inode: &Inode, place: Place<'a>) {
+        let chunk_size = u64::from(self.view.shape.chunk_size);
+        for number in 0..inode.size.div_ceil(chunk_size) {
+            let start = number * chunk_size;
+            let extents = self.view.extents(inode, start..start.saturating_add(chunk_size));
+            let error = match extents {
+                Ok(extents) => extents.filter_map(Result::err).next(),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = error {
+                self.error(error, Some(place));
+            }
+        }
+    }
+
+    /// Looks at every name of a directory.
+    fn directory(&mut self, at: usize) {
+        let (dir, place) = (self.directories[at].inode, self.directories[at].place);
+        let mut previous: &[u8] = b"";
+        let mut is_dot_seen = [false; 2];
+        for number in 0..dir.size.div_ceil(BLOCK) {
+            let block = match self.view.block(&dir, number) {
+                Ok(Some(block)) => block,
+                Ok(None) => break,
+                Err(error) => {
+                    self.error(error, Some(place));
+                    continue;
+                }
+            };
+            for position in 0..block.count {
+                let offset = block.entry_offset(position);
+                let entry = match block.entry(position) {
+                    Ok(entry) => entry,
+                    Err(error) => {
+                        self.error(error, Some(place));
+                        continue;
+                    }
+                };
+                if previous >= entry.name {
+                    self.fault(offset, Some(place), "names are not in order");
+                }
+                previous = entry.name;
+                match entry.name {
+                    b"." => is_dot_seen[0] = self.dot(at, at, &entry, offset),
+                    b".." => is_dot_seen[1] = self.dot(at, place.parent, &entry, offset),
+                    _ => self.child(at, &entry, offset),
+                }
+            }
+        }
+        if is_dot_seen.contains(&false) {
+            self.fault(dir.offset, Some(place), "the directory lacks \".\" or \"..\"");
+        }
+    }
+
+    /// Looks at `.` or `..` of a directory, which should lead to the directory `target`.
+    fn dot(&mut self, at: usize, target: usize, entry: &Entry<'a>, offset: u64) -> bool {
+        if entry.nid != self.directories[target].inode.nid || entry.file_type != FileType::Directory {
+            let place = self.directories[at].place;
+            self.fault(offset, Some(place), "\".\" or \"..\" leads elsewhere");
+        }
+        true
+    }
+
+    fn child(&mut self, at: usize, entry: &Entry<'a>, offset: u64) {
+        let place = Place {
+            parent: at,
+            name: entry.name,
+        };
+        let inode = match self.view.inode(entry.nid) {
+            Ok(inode) => inode,
+            Err(error) => return self.error(error, Some(place)),
+        };
+        if inode.file_type != entry.file_type {
+            self.fault(
+                offset,
+                Some(place),
+                "the inode is of another kind than the entry says",
+            );
+        }
+        let is_directory = inode.file_type == FileType::Directory;
+        self.directories[at].subdirectories += u32::from(is_directory);
+        match self.links.get_mut(&entry.nid) {
+            Some(_) if is_directory => {
+                self.fault(
+                    offset,
+                    Some(place),
+                    "the directory has several names, or is in a loop",
+                );
+            }
+            Some(links) => links.seen += 1,
+            None => self.inode(inode, place),
+        }
+    }
+
+    fn link_counts(&mut self) {
+        let directories = self.directories.iter();
+        let directories = directories.map(|dir| (dir.inode, dir.place, dir.subdirectories.saturating_add(2)));
+        let others = self.links.values();
+        let others = others.filter(|links| links.inode.file_type != FileType::Directory);
+        let others = others.map(|links| (links.inode, links.first, links.seen));
+        let mut wrong: Vec<_> = directories
+            .chain(others)
+            .filter(|(inode, _, count)| inode.nlink != *count)
+            .collect();
+        wrong.sort_unstable_by_key(|(inode, _, _)| inode.offset);
+        for (inode, place, count) in wrong {
+            let what = format!("the link count is {}, but should be {count}", inode.nlink);
+            self.fault(inode.offset, Some(place), what);
+        }
+    }
+
+    fn prefetch(&mut self) {
+        for (number, nid) in (0_u64..).zip(self.view.prefetch()) {
+            if !self.links.contains_key(&nid) {
+                let offset = self.view.shape.tables.prefetch.start + number * 4;
+                self.fault(
+                    offset,
+                    None,
+                    "the prefetch table lists an inode that no name reaches",
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Images of the reference builder are read as the reference daemon shows them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use rafs::chunk::decode;
+use rafs::image::{Inode, check};
+use rafs::{ChunkRef, FileType, Image, Nid};
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// An image with its blobs.
+pub(crate) struct Fixture {
+    pub(crate) image: Image<Vec<u8>>,
+    folder: PathBuf,
+    blobs: HashMap<String, Vec<u8>>,
+}
+
+impl Fixture {
+    pub(crate) fn open(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(name);
+        let image = Image::open(load(&folder, "bootstrap")).unwrap();
+        let blobs = (image.blobs().iter())
+            .map(|blob| (blob.id.clone(), load(&folder, &blob.id)))
+            .collect();
+        Fixture { image, folder, blobs }
+    }
+
+    /// The bootstrap alone.
+    pub(crate) fn bootstrap(name: &str) -> Vec<u8> {
+        load(
+            &Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/fixtures")
+                .join(name),
+            "bootstrap",
+        )
+    }
+
+    fn chunk(&self, chunk: &ChunkRef) -> Vec<u8> {
+        let blob = &self.image.blobs()[usize::from(chunk.blob.0)];
+        let start = chunk.compressed.offset as usize;
+        let stored = &self.blobs[&blob.id][start..start + chunk.compressed.len as usize];
+        let mut out = vec![0; chunk.uncompressed.len as usize];
+        decode(chunk, blob.digester, stored, &mut out).unwrap();
+        out
+    }
+
+    fn content(&self, inode: &Inode) -> Vec<u8> {
+        let mut content = Vec::new();
+        for extent in self.image.extents(inode, 0..u64::MAX).unwrap() {
+            let extent = extent.unwrap();
+            let (skip, len) = (extent.skip as usize, extent.len as usize);
+            content.extend_from_slice(&self.chunk(&extent.chunk)[skip..skip + len]);
+        }
+        content
+    }
+
+    /// What the reference daemon's description says of one inode, but for its path and its hard links.
+    fn describe(&self, inode: &Inode) -> Map<String, Value> {
+        let xattrs: Map<_, _> = (self.image.xattrs(inode).unwrap())
+            .map(Result::unwrap)
+            .map(|(name, value)| (String::from_utf8(name).unwrap(), hex::encode(value).into()))
+            .collect();
+        let mut line = json!({
+            "uid": inode.uid,
+            "gid": inode.gid,
+            "mode": format!("{:#o}", inode.permissions),
+            "mtime_ns": inode.mtime.secs * 1_000_000_000 + i64::from(inode.mtime.nanos),
+            "xattr": xattrs,
+        });
+        let Value::Object(line) = &mut line else {
+            unreachable!()
+        };
+        if inode.file_type != FileType::Directory {
+            line.insert("nlink".into(), inode.nlink.into());
+            line.insert("size".into(), inode.size.into());
+        }
+        let kind = match inode.file_type {
+            FileType::Directory => "dir",
+            FileType::Regular => {
+                let content = hex::encode(Sha256::digest(self.content(inode)));
+                line.insert("content".into(), content.into());
+                "file"
+            }
+            FileType::Symlink => {
+                let target = hex::encode(self.image.symlink(inode).unwrap());
+                line.insert("target".into(), target.into());
+                "symlink"
+            }
+            FileType::CharDevice | FileType::BlockDevice => {
+                // The reference writes small numbers only: 8 bits of each part.
+                line.insert(
+                    "rdev".into(),
+                    format!("{}:{}", inode.rdev >> 8, inode.rdev & 0xFF).into(),
+                );
+                if inode.file_type == FileType::CharDevice {
+                    "char"
+                } else {
+                    "block"
+                }
+            }
+            other => panic!("unexpected {other:?}"),
+        };
+        line.insert("type".into(), kind.into());
+        std::mem::take(line)
+    }
+
+    /// All paths with their inodes, without the root.
+    fn paths(&self) -> BTreeMap<String, Nid> {
+        let mut paths = BTreeMap::new();
+        let mut pending = vec![(String::new(), self.image.root())];
+        while let Some((path, nid)) = pending.pop() {
+            let dir = self.image.inode(nid).unwrap();
+            for entry in self.image.entries_from(&dir, 0).unwrap().map(Result::unwrap) {
+                if matches!(entry.name, b"." | b"..") {
+                    continue;
+                }
+                let name = std::str::from_utf8(entry.name).unwrap();
+                let path = format!("{path}{name}");
+                if entry.file_type == FileType::Directory {
+                    pending.push((format!("{path}/"), entry.nid));
+                }
+                paths.insert(path, entry.nid);
+            }
+        }
+        paths
+    }
+}
+
+/// Reads a file, packed or not.
+fn load(folder: &Path, name: &str) -> Vec<u8> {
+    match std::fs::read(folder.join(format!("{name}.zst"))) {
+        Ok(packed) => zstd::decode_all(packed.as_slice()).unwrap(),
+        Err(_) => std::fs::read(folder.join(name)).unwrap(),
+    }
+}
+
+fn equals_expectation(name: &str) {
+    let fixture = Fixture::open(name);
+    assert_eq!(check(&fixture.image), []);
+    let expected = std::fs::read_to_string(fixture.folder.parent().unwrap().join("expected.jsonl")).unwrap();
+    let expected: BTreeMap<String, Map<String, Value>> = (expected.lines())
+        .map(|line| serde_json::from_str::<Map<String, Value>>(line).unwrap())
+        .map(|line| (line["path"].as_str().unwrap().to_owned(), line))
+        .collect();
+    let paths = fixture.paths();
+    assert_eq!(
+        paths.keys().collect::<Vec<_>>(),
+        expected.keys().collect::<Vec<_>>()
+    );
+    for (path, nid) in &paths {
+        let inode = fixture.image.inode(*nid).unwrap();
+        let mut line = fixture.describe(&inode);
+        line.insert("path".into(), path.clone().into());
+        if inode.file_type != FileType::Directory {
+            let group: Vec<_> = (paths.iter())
+                .filter(|(_, other)| *other == nid && inode.nlink > 1)
+                .map(|(path, _)| hex::encode(path))
+                .collect();
+            line.insert("hlgroup".into(), group.join("00").into());
+        }
+        assert_eq!(&line, &expected[path], "{path}");
+    }
+}
+
+#[test]
+fn zstd_blake3() {
+    equals_expectation("zstd-blake3");
+}
+
+#[test]
+fn lz4_sha256() {
+    equals_expectation("lz4-sha256");
+}
+
+#[test]
+fn none_sha256() {
+    equals_expectation("none-sha256");
+}
+
+#[test]
+fn zstd_chunk64k() {
+    equals_expectation("zstd-chunk64k");
+}
