@@ -8,9 +8,16 @@
 
 mod builder;
 mod chunk_info;
+mod inflate;
+mod meta;
 mod tar_header;
+mod toc;
+mod unit;
 
 pub use builder::{BlobBuilder, FinishedBlob};
+pub use meta::MetaError;
+pub use toc::{Section, TOC_TAIL_MAX, Toc};
+pub use unit::{Piece, Unit, Units};
 
 use crate::chunk::{ChunkRef, Compressor, Digester};
 

@@ -2,8 +2,8 @@
 
 mod codec;
 
-pub(crate) use codec::shrink;
-pub use codec::{decode, encode};
+pub use codec::{decode, encode, verify};
+pub(crate) use codec::{expand, shrink};
 
 /// A 32-byte content digest; which function made it is said by the blob's [`Digester`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,7 +22,7 @@ impl std::fmt::Display for Digest {
 }
 
 /// The hash function of chunk digests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Digester {
     /// The ecosystem's default.
     Blake3,
@@ -31,7 +31,7 @@ pub enum Digester {
 }
 
 /// How the chunks of a blob are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Compressor {
     /// Stored as they are.
     None,
@@ -48,7 +48,7 @@ pub enum Compressor {
 pub struct BlobIndex(pub u16);
 
 /// A run of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
     /// First byte.
     pub offset: u64,
@@ -57,7 +57,7 @@ pub struct Span {
 }
 
 /// How the stored bytes of one chunk become its content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// Stored as it is.
     Raw,
@@ -65,6 +65,9 @@ pub enum Codec {
     Zstd,
     /// One lz4 block.
     Lz4Block,
+    /// The chunk shares compressed bytes with others: it is cut from a [`Unit`](crate::blob::Unit), which
+    /// [`Units`](crate::blob::Units) finds. `compressed` says little then (for batches: nothing).
+    Shared,
 }
 
 /// Everything needed to fetch, decode and verify one chunk. Source: the bootstrap's chunk table.
@@ -101,6 +104,9 @@ pub enum DecodeError {
         /// Digest of what came.
         actual: Digest,
     },
+    /// The chunk cannot be decoded alone: see [`Codec::Shared`].
+    #[error("the chunk shares its compressed bytes with others")]
+    Shared,
 }
 
 /// A chunk ready to be appended to a blob.

@@ -24,6 +24,7 @@ pub use xattr::Xattrs;
 
 use crate::blob::{MetaPlace, TocPlace};
 use crate::chunk::{BlobIndex, ChunkRef, Compressor, Digester};
+use crate::layout;
 use bytes::Bytes;
 use superblock::Shape;
 
@@ -97,6 +98,20 @@ pub struct MetaBlob {
     pub id: String,
     /// Bytes of the file.
     pub size: u64,
+}
+
+impl Blob {
+    /// Whether chunks share compressed bytes, so that the chunk infos are needed to read them.
+    pub fn has_shared_units(&self) -> bool {
+        self.features & (layout::BLOB_BATCH | layout::BLOB_ZRAN) != 0
+    }
+
+    /// Which bytes [`Units::read`](crate::blob::Units::read) wants, and of which blob: this or another.
+    pub fn meta_range(&self) -> (&str, Range<u64>) {
+        let id = self.meta_blob.as_ref().map_or(&self.id, |blob| &blob.id);
+        let len = self.meta.compressed_size.saturating_add(layout::BLOCK);
+        (id, self.meta.offset..self.meta.offset.saturating_add(len))
+    }
 }
 
 /// A bootstrap's bytes with what was learnt from its superblock and tables.

@@ -8,8 +8,8 @@ mod superblock;
 
 pub use blob::{
     BATCH_CONTEXT_LEN, BatchContext, CHUNK_BATCH, CHUNK_COMPRESSED, CHUNK_ENCRYPTED, CHUNK_INFO_V1_LEN,
-    CHUNK_INFO_V2_LEN, CHUNK_ZRAN, ChunkInfoV1, ChunkInfoV2, MetaHeader, TOC_LZ4, TOC_NAME_LEN, TOC_NONE,
-    TOC_ZSTD, TocEntry, ZRAN_CONTEXT_LEN, ZranContext,
+    CHUNK_INFO_V2_LEN, CHUNK_TABLE_ENCRYPTED, CHUNK_ZRAN, ChunkInfoV1, ChunkInfoV2, MetaHeader, TOC_LZ4,
+    TOC_NAME_LEN, TOC_NONE, TOC_ZSTD, TocEntry, ZRAN_CONTEXT_LEN, ZranContext,
 };
 pub use inode::{
     ChunkIndex, CompactInode, Dirent, ExtendedInode, FORMAT_CHUNKED, FORMAT_EXTENDED, FORMAT_INLINE,

@@ -1,10 +1,26 @@
-//! Packing of chunk infos.
+//! Chunk infos, packed bit by bit.
 
-use crate::chunk::ChunkRef;
-use crate::layout::ChunkInfoV1;
+use crate::chunk::{ChunkRef, Span};
+use crate::layout::{CHUNK_COMPRESSED, ChunkInfoV1, ChunkInfoV2};
 
 const LOW_20: u64 = 0xF_FFFF;
+const LOW_24: u64 = 0xFF_FFFF;
 const LOW_40: u64 = 0xFF_FFFF_FFFF;
+
+/// A chunk info, unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChunkInfo {
+    /// Place in the blob; without meaning for members of a batch.
+    pub(crate) compressed: Span,
+    /// Place in the uncompressed image.
+    pub(crate) uncompressed: Span,
+    /// `CHUNK_*` of chunk infos.
+    pub(crate) flags: u32,
+    /// Number of the context that the chunk is cut from, if the flags ask for one.
+    pub(crate) context: u32,
+    /// Byte offset in the context's output.
+    pub(crate) skip: u32,
+}
 
 /// Packs the place of a chunk. Sizes have 24 bits, offsets 44 (a multiple of 4096) and 40; more is cut off.
 pub(crate) fn pack_v1(chunk: &ChunkRef) -> ChunkInfoV1 {
@@ -17,5 +33,98 @@ pub(crate) fn pack_v1(chunk: &ChunkRef) -> ChunkInfoV1 {
             | ((stored >> 20) & 0xF) << 40
             | chunk.compressed.offset & LOW_40)
             .into(),
+    }
+}
+
+impl From<&ChunkInfoV1> for ChunkInfo {
+    fn from(packed: &ChunkInfoV1) -> Self {
+        let (content, stored) = (packed.uncompressed.get(), packed.compressed.get());
+        let uncompressed = Span {
+            offset: content & 0xFFF_FFFF_F000,
+            len: low(content >> 44 | (content >> 8 & 0xF) << 20) + 1,
+        };
+        let compressed = Span {
+            offset: stored & LOW_40,
+            len: low(stored >> 44 | (stored >> 40 & 0xF) << 20) + 1,
+        };
+        ChunkInfo {
+            compressed,
+            uncompressed,
+            // There is no flag: what compression does not shrink is stored as it is.
+            flags: if compressed.len == uncompressed.len {
+                0
+            } else {
+                CHUNK_COMPRESSED
+            },
+            context: 0,
+            skip: 0,
+        }
+    }
+}
+
+impl From<&ChunkInfoV2> for ChunkInfo {
+    fn from(packed: &ChunkInfoV2) -> Self {
+        let (content, stored) = (packed.uncompressed.get(), packed.compressed.get());
+        ChunkInfo {
+            compressed: Span {
+                offset: stored & LOW_40,
+                len: low(stored >> 40),
+            },
+            uncompressed: Span {
+                offset: (content & 0xFFFF_FFFF) << 12,
+                len: low(content >> 32 & LOW_24) + 1,
+            },
+            flags: low(content >> 56),
+            context: low(packed.data.get() >> 32),
+            skip: low(packed.data.get() & 0xFFFF_FFFF),
+        }
+    }
+}
+
+/// Narrows what has at most 32 bits.
+fn low(bits: u64) -> u32 {
+    u32::try_from(bits).expect("the bits above were cut off")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::chunk::{BlobIndex, Codec, Digest};
+
+    proptest! {
+        #[test]
+        fn version_1_packs_and_unpacks(
+            offset in 0..1_u64 << 40,
+            block in 0..1_u64 << 32,
+            content in 1..=1_u32 << 24,
+            stored in 1..=1_u32 << 24,
+        ) {
+            let chunk = ChunkRef {
+                blob: BlobIndex(0),
+                index: 0,
+                compressed: Span { offset, len: stored },
+                uncompressed: Span { offset: block << 12, len: content },
+                codec: Codec::Zstd,
+                digest: Digest([0; 32]),
+            };
+            let info = ChunkInfo::from(&pack_v1(&chunk));
+            prop_assert_eq!(info.compressed, chunk.compressed);
+            prop_assert_eq!(info.uncompressed, chunk.uncompressed);
+        }
+
+        #[test]
+        fn any_bits_unpack(uncompressed: u64, compressed: u64, data: u64) {
+            let v1 = ChunkInfoV1 { uncompressed: uncompressed.into(), compressed: compressed.into() };
+            let v2 = ChunkInfoV2 {
+                uncompressed: uncompressed.into(),
+                compressed: compressed.into(),
+                data: data.into(),
+            };
+            for info in [ChunkInfo::from(&v1), ChunkInfo::from(&v2)] {
+                prop_assert!(info.uncompressed.offset < 1 << 44 && info.uncompressed.len <= 1 << 24);
+            }
+        }
     }
 }

@@ -25,6 +25,24 @@ pub(crate) fn make(name: &str, size: u64) -> [u8; LEN] {
     header
 }
 
+/// The size in a header, if it is that of a regular file `name` and its checksum holds.
+pub(crate) fn read(header: &[u8; LEN], name: &str) -> Option<u64> {
+    let field = header[..100].split(|&byte| byte == 0).next()?;
+    let sum: u64 = (header.iter().enumerate())
+        .map(|(at, &byte)| if (148..156).contains(&at) { b' ' } else { byte })
+        .map(u64::from)
+        .sum();
+    let is_valid = field == name.as_bytes() && octal(&header[148..156]) == Some(sum);
+    is_valid.then(|| octal(&header[124..136])).flatten()
+}
+
+fn octal(field: &[u8]) -> Option<u64> {
+    let digits = field
+        .split(|&byte| byte == 0 || byte == b' ')
+        .find(|part| !part.is_empty())?;
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,6 +53,15 @@ mod tests {
         assert_eq!(&header[..14], b"rafs.blob.toc\0");
         assert_eq!(&header[124..156], b"00000001200\x0000000000000\x000006257\0");
         assert_eq!(&header[257..265], b"ustar  \0");
+    }
+
+    #[test]
+    fn what_is_made_is_read() {
+        let mut header = make("rafs.blob.toc", 640);
+        assert_eq!(read(&header, "rafs.blob.toc"), Some(640));
+        assert_eq!(read(&header, "image.blob"), None);
+        header[130] ^= 1;
+        assert_eq!(read(&header, "rafs.blob.toc"), None);
     }
 
     #[test]

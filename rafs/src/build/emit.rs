@@ -249,7 +249,7 @@ fn chunk_index(blob: u16, index: u32, chunk: &ChunkRef) -> ChunkIndex {
 fn chunk_entry(id: ChunkId, chunk: &ChunkRef, file_offset: u64) -> ChunkEntry {
     let flags = match chunk.codec {
         Codec::Raw => 0,
-        Codec::Zstd | Codec::Lz4Block => CHUNK_COMPRESSED,
+        Codec::Zstd | Codec::Lz4Block | Codec::Shared => CHUNK_COMPRESSED,
     };
     ChunkEntry {
         digest: chunk.digest.0,

@@ -38,12 +38,23 @@ pub fn decode(
     stored: &[u8],
     out: &mut [u8],
 ) -> Result<(), DecodeError> {
+    if chunk.codec == Codec::Shared {
+        return Err(DecodeError::Shared);
+    }
     let expected = chunk.uncompressed.len;
-    let len = expand(chunk.codec, stored, out);
-    if len != Some(out.len()) || out.len() as u64 != u64::from(expected) {
+    if expand(chunk.codec, stored, out) != Some(out.len()) {
         return Err(DecodeError::Corrupt { expected });
     }
-    let actual = digester.digest(out);
+    verify(chunk, digester, out)
+}
+
+/// Checks that `content` is the content of `chunk`.
+pub fn verify(chunk: &ChunkRef, digester: Digester, content: &[u8]) -> Result<(), DecodeError> {
+    let expected = chunk.uncompressed.len;
+    if content.len() as u64 != u64::from(expected) {
+        return Err(DecodeError::Corrupt { expected });
+    }
+    let actual = digester.digest(content);
     if actual != chunk.digest {
         return Err(DecodeError::DigestMismatch {
             expected: chunk.digest,
@@ -62,6 +73,7 @@ pub(crate) fn expand(codec: Codec, stored: &[u8], out: &mut [u8]) -> Option<usiz
         }
         Codec::Zstd => DECODER.with_borrow_mut(|zstd| zstd.decompress_to_buffer(stored, out).ok()),
         Codec::Lz4Block => lz4_flex::block::decompress_into(stored, out).ok(),
+        Codec::Shared => None,
     }
 }
 

@@ -144,6 +144,9 @@ impl<'a> View<'a> {
             "a chunk lies outside its blob's uncompressed image",
             offset,
         )?;
+        if chunk.codec == Codec::Shared {
+            return Ok(());
+        }
         ensure(
             inside(chunk.compressed, blob.compressed_size),
             "a chunk lies outside its blob",
@@ -165,11 +168,16 @@ impl<'a> View<'a> {
 }
 
 fn codec(entry: &ChunkEntry, blob: &Blob, offset: u64) -> Result<Codec, Error> {
-    if blob.features & (layout::BLOB_BATCH | layout::BLOB_ZRAN) != 0 {
+    if entry.flags.get() & layout::CHUNK_TABLE_ENCRYPTED != 0 {
         return Err(Error::Unsupported {
-            feature: "chunks that share compressed data",
+            feature: "encryption",
             offset,
         });
+    }
+    let is_zran = blob.features & layout::BLOB_ZRAN != 0;
+    let is_batch = blob.features & layout::BLOB_BATCH != 0 && entry.compressed_size.get() == 0;
+    if is_zran || is_batch {
+        return Ok(Codec::Shared);
     }
     if entry.flags.get() & layout::CHUNK_COMPRESSED == 0 {
         ensure(

@@ -9,6 +9,8 @@ pub const CHUNK_COMPRESSED: u32 = 0x1;
 pub const CHUNK_ZRAN: u32 = 0x2;
 /// Chunk flag of chunk infos: member of a batch.
 pub const CHUNK_BATCH: u32 = 0x4;
+/// Chunk flag of chunk tables: encrypted.
+pub const CHUNK_TABLE_ENCRYPTED: u32 = 0x4;
 /// Chunk flag of chunk infos: encrypted.
 pub const CHUNK_ENCRYPTED: u32 = 0x8;
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use rafs::chunk::decode;
+use rafs::blob::{TOC_TAIL_MAX, Toc, Units};
+use rafs::chunk::{decode, verify};
 use rafs::image::{Inode, check};
 use rafs::{ChunkRef, FileType, Image, Nid};
 use serde_json::{Map, Value, json};
@@ -14,6 +15,8 @@ pub(crate) struct Fixture {
     pub(crate) image: Image<Vec<u8>>,
     folder: PathBuf,
     blobs: HashMap<String, Vec<u8>>,
+    /// By position of the blob.
+    units: Vec<Units>,
 }
 
 impl Fixture {
@@ -25,7 +28,19 @@ impl Fixture {
         let blobs = (image.blobs().iter())
             .map(|blob| (blob.id.clone(), load(&folder, &blob.id)))
             .collect();
-        Fixture { image, folder, blobs }
+        let units = (image.blobs().iter())
+            .map(|blob| {
+                let (id, range) = blob.meta_range();
+                let file = load(&folder, id);
+                Units::read(blob, &file[range.start as usize..range.end as usize]).unwrap()
+            })
+            .collect();
+        Fixture {
+            image,
+            folder,
+            blobs,
+            units,
+        }
     }
 
     /// The bootstrap alone.
@@ -39,12 +54,21 @@ impl Fixture {
     }
 
     fn chunk(&self, chunk: &ChunkRef) -> Vec<u8> {
-        let blob = &self.image.blobs()[usize::from(chunk.blob.0)];
-        let start = chunk.compressed.offset as usize;
-        let stored = &self.blobs[&blob.id][start..start + chunk.compressed.len as usize];
-        let mut out = vec![0; chunk.uncompressed.len as usize];
-        decode(chunk, blob.digester, stored, &mut out).unwrap();
-        out
+        let number = usize::from(chunk.blob.0);
+        let (blob, units) = (&self.image.blobs()[number], &self.units[number]);
+        let piece = units.piece(chunk).unwrap();
+        let start = piece.unit.stored.offset as usize;
+        let stored = &self.blobs[&blob.id][start..start + piece.unit.stored.len as usize];
+        let mut out = vec![0; piece.unit.len as usize];
+        units.expand(&piece.unit, stored, &mut out).unwrap();
+        let content = piece.cut(&out).unwrap();
+        verify(chunk, blob.digester, content).unwrap();
+        if !blob.has_shared_units() {
+            let mut alone = vec![0; content.len()];
+            decode(chunk, blob.digester, stored, &mut alone).unwrap();
+            assert_eq!(alone, content);
+        }
+        content.to_vec()
     }
 
     fn content(&self, inode: &Inode) -> Vec<u8> {
@@ -183,4 +207,40 @@ fn none_sha256() {
 #[test]
 fn zstd_chunk64k() {
     equals_expectation("zstd-chunk64k");
+}
+
+#[test]
+fn zstd_batch() {
+    equals_expectation("zstd-batch");
+}
+
+#[test]
+fn zran() {
+    equals_expectation("zran");
+}
+
+#[test]
+fn tables_of_contents() {
+    for name in ["zstd-blake3", "lz4-sha256", "none-sha256", "zstd-batch", "zran"] {
+        let fixture = Fixture::open(name);
+        for blob in fixture.image.blobs() {
+            let (id, meta) = blob.meta_range();
+            let file = load(&fixture.folder, id);
+            let tail = &file[file.len() - TOC_TAIL_MAX as usize..];
+            let toc = Toc::read(tail, file.len() as u64).unwrap();
+            let [infos, header] = ["blob.meta", "blob.meta.header"].map(|name| toc.section(name).unwrap());
+            assert_eq!(infos.range.start..header.range.end, meta);
+            for section in toc
+                .sections()
+                .iter()
+                .filter(|section| section.name != "image.blob")
+            {
+                let stored = &file[section.range.start as usize..section.range.end as usize];
+                let content = section.expand(stored).unwrap();
+                if section.name == "image.boot" {
+                    assert_eq!(content.len() % 4096, 0);
+                }
+            }
+        }
+    }
 }
