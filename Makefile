@@ -1,0 +1,42 @@
+# `make help` lists the targets. CARGO_TARGET_DIR is respected everywhere.
+.DEFAULT_GOAL := help
+.PHONY: help deps build-deps build test demo lint fmt doc deny sizes clean
+CARGO ?= cargo
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+deps: ## Install what tests and demo need from Debian (only what is missing)
+	@scripts/install-deps.sh all
+
+build-deps:
+	@scripts/install-deps.sh build
+
+build: build-deps ## Build the two binaries, optimised
+	$(CARGO) build --release --locked -p converter -p snapshotter
+
+test: deps ## Install what is missing, build once, run all tests
+	@scripts/run-tests
+
+demo: deps ## Convert a real image, run it lazily under containerd, compare with overlayfs
+	$(CARGO) build --release --locked -p converter -p snapshotter -p integration --bins
+	@scripts/run-demo
+
+lint: build-deps sizes ## Formatting, clippy, file sizes
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+sizes:
+	@scripts/check-sizes
+
+fmt: ## Format the sources
+	$(CARGO) fmt --all
+
+doc: build-deps ## Build the API documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+
+deny: ## Licences, advisories and duplicate crates (needs cargo-deny)
+	$(CARGO) deny --locked check
+
+clean: ## Remove build results; the cache of test images stays
+	$(CARGO) clean
