@@ -1,0 +1,19 @@
+//! Test images as OCI layout folders: made in code, or of Debian packages and then kept in a cache.
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`layer`] | one layer's tar, entry by entry, with everything a tar can say |
+//! | [`layout`] | a layout folder: blobs, config, manifest, index |
+//! | [`edge`] | every kind of inode and every way a layer can change another |
+//! | [`huge`] | a file beyond 4 GiB and a directory of 100,000 names |
+//! | [`busybox`] | a container that runs, in a megabyte |
+//! | [`debian`] | a real one: Debian with Python and NumPy |
+//! | [`cache`] | where costly images are kept between runs |
+
+pub mod busybox;
+pub mod cache;
+pub mod debian;
+pub mod edge;
+pub mod huge;
+pub mod layer;
+pub mod layout;

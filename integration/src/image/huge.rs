@@ -1,0 +1,43 @@
+//! Large in number, small in bytes: a file beyond 4 GiB and a directory of 100,000 names.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::layer::{Entry, Kind, SparsePiece};
+use super::layout::{Compression, Layout};
+
+/// Names in the directory `many`.
+pub const NAME_COUNT: usize = 100_000;
+/// Size of the file `sparse`: beyond 32 bits, and no multiple of anything.
+pub const SPARSE_LEN: u64 = (4 << 30) + 12_345;
+
+/// Writes the image `huge:1` into `dir`.
+pub fn make(dir: &Path) -> Result<()> {
+    let mut layout = Layout::create(dir)?;
+    let many = layout.layer(Compression::Gzip, |tar| {
+        tar.append(&Entry::new("many", Kind::Directory))?;
+        (0..NAME_COUNT).try_for_each(|number| {
+            let path = format!("many/name-{number:06}");
+            tar.append(&Entry::new(&path, Kind::File(b"")))
+        })
+    })?;
+    let sparse = layout.layer(Compression::Gzip, |tar| {
+        let pieces = [
+            SparsePiece {
+                offset: 0,
+                data: b"head",
+            },
+            SparsePiece {
+                offset: (4 << 30) - 2,
+                data: b"over the 32-bit border",
+            },
+            SparsePiece {
+                offset: SPARSE_LEN - 4,
+                data: b"tail",
+            },
+        ];
+        tar.sparse("sparse", SPARSE_LEN, &pieces)
+    })?;
+    layout.image("huge:1", &[many, sparse], &["/bin/true"])
+}
