@@ -92,8 +92,9 @@ struct Place<'a> {
 
 /// Links of an inode.
 struct Links<'a> {
-    inode: Inode,
+    offset: u64,
     first: Place<'a>,
+    declared: u32,
     seen: u32,
 }
 
@@ -153,9 +154,14 @@ impl<'a> Checker<'a> {
         self.links.insert(
             inode.nid,
             Links {
-                inode,
+                offset: inode.offset,
                 first: place,
-                seen: 1,
+                declared: inode.nlink,
+                // A directory's links are counted when it is walked.
+                seen: match inode.file_type {
+                    FileType::Directory => inode.nlink,
+                    _ => 1,
+                },
             },
         );
         let claimed = inode.ranges().map(|range| self.claims.claim(range));
@@ -282,19 +288,19 @@ impl<'a> Checker<'a> {
     }
 
     fn link_counts(&mut self) {
-        let directories = self.directories.iter();
-        let directories = directories.map(|dir| (dir.inode, dir.place, dir.subdirectories.saturating_add(2)));
-        let others = self.links.values();
-        let others = others.filter(|links| links.inode.file_type != FileType::Directory);
-        let others = others.map(|links| (links.inode, links.first, links.seen));
-        let mut wrong: Vec<_> = directories
-            .chain(others)
-            .filter(|(inode, _, count)| inode.nlink != *count)
+        for dir in &self.directories {
+            if let Some(links) = self.links.get_mut(&dir.inode.nid) {
+                links.seen = dir.subdirectories.saturating_add(2);
+            }
+        }
+        let mut wrong: Vec<_> = (self.links.values())
+            .filter(|links| links.declared != links.seen)
+            .map(|links| (links.offset, links.first, links.declared, links.seen))
             .collect();
-        wrong.sort_unstable_by_key(|(inode, _, _)| inode.offset);
-        for (inode, place, count) in wrong {
-            let what = format!("the link count is {}, but should be {count}", inode.nlink);
-            self.fault(inode.offset, Some(place), what);
+        wrong.sort_unstable_by_key(|&(offset, ..)| offset);
+        for (offset, place, declared, seen) in wrong {
+            let what = format!("the link count is {declared}, but should be {seen}");
+            self.fault(offset, Some(place), what);
         }
     }
 

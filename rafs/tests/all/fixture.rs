@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rafs::blob::{TOC_TAIL_MAX, Toc, Units};
 use rafs::chunk::{decode, verify};
-use rafs::image::{Inode, check};
-use rafs::{ChunkRef, FileType, Image, Nid};
+use rafs::image::{Blob, Inode, check};
+use rafs::{ChunkRef, Compressor, FileType, Image, Nid};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -51,6 +51,31 @@ impl Fixture {
                 .join(name),
             "bootstrap",
         )
+    }
+
+    /// The file of a blob.
+    pub(crate) fn data(&self, blob: &Blob) -> &[u8] {
+        &self.blobs[&blob.id]
+    }
+
+    /// A blob's chunk infos and their header as if they were stored without compression.
+    pub(crate) fn plain_meta(&self, blob: &Blob) -> (Blob, Vec<u8>) {
+        let (id, range) = blob.meta_range();
+        let file = load(&self.folder, id);
+        let (infos, header) =
+            file[range.start as usize..range.end as usize].split_at(blob.meta.compressed_size as usize);
+        let mut blob = blob.clone();
+        let mut plain = match blob.meta.compressor {
+            Compressor::Zstd => zstd::decode_all(infos).unwrap(),
+            _ => infos.to_vec(),
+        };
+        blob.meta.compressor = Compressor::None;
+        blob.meta.compressed_size = plain.len() as u64;
+        let mut header = header.to_vec();
+        header[8..12].fill(0);
+        header[24..32].copy_from_slice(&blob.meta.compressed_size.to_le_bytes());
+        plain.extend_from_slice(&header);
+        (blob, plain)
     }
 
     fn chunk(&self, chunk: &ChunkRef) -> Vec<u8> {

@@ -1,6 +1,9 @@
 //! Tests of the whole crate: what is written is read back, whatever is read is answered.
 
+mod damage;
 mod fixture;
+mod hostile_blob;
 mod model;
 mod mutation;
+mod random;
 mod round_trip;

@@ -41,16 +41,20 @@ pub(crate) fn blob(contents: &[Vec<u8>]) -> (BlobInfo, Vec<u8>) {
     (finished.info, file)
 }
 
-/// A small tree with every kind of inode, and its blobs.
+/// A small tree with every kind of inode, two names for most, and its blobs.
 pub(crate) fn sample() -> (Tree, Vec<BlobInfo>) {
     let mut tree = Tree::new(Attr::default());
-    let directory = tree.add(Node {
-        attr: Attr {
-            permissions: 0o1777,
-            ..Attr::default()
-        },
-        content: Content::Directory(BTreeMap::new()),
-    });
+    let sticky = Attr {
+        permissions: 0o1777,
+        ..Attr::default()
+    };
+    let directory = add(
+        &mut tree,
+        Tree::ROOT,
+        "dir",
+        sticky,
+        Content::Directory(BTreeMap::new()),
+    );
     let xattrs = [
         ("user.color", "blue"),
         ("security.capability", "x"),
@@ -61,59 +65,56 @@ pub(crate) fn sample() -> (Tree, Vec<BlobInfo>) {
         xattrs: xattrs.map(|(name, value)| (name.into(), value.into())).into(),
         ..Attr::default()
     };
+    for (number, content) in sample_contents().into_iter().enumerate() {
+        let id = add(
+            &mut tree,
+            Tree::ROOT,
+            &format!("-first{number}"),
+            attr.clone(),
+            content,
+        );
+        let names = tree.names_mut(directory).unwrap();
+        names.insert(format!("again{number}").into_bytes(), id);
+    }
+    for number in 0..40 {
+        let name = format!("{}{number}", "n".repeat(200));
+        add(
+            &mut tree,
+            directory,
+            &name,
+            Attr::default(),
+            special(FileType::Socket, 0),
+        );
+    }
+    let blobs = vec![blob(&[vec![1; 4096], vec![2; 100]]).0, blob(&[vec![3; 4096]]).0];
+    (tree, blobs)
+}
+
+fn sample_contents() -> [Content; 6] {
     let chunk = |blob, index| ChunkId {
         blob: BlobIndex(blob),
         index,
     };
-    let contents = [
-        Content::Regular {
-            size: 0,
-            chunks: vec![],
-        },
-        Content::Regular {
-            size: 8292,
-            chunks: vec![chunk(0, 0), chunk(1, 0), chunk(0, 1)],
-        },
+    let regular = |size, chunks| Content::Regular { size, chunks };
+    [
+        regular(0, vec![]),
+        regular(8292, vec![chunk(0, 0), chunk(1, 0), chunk(0, 1)]),
         Content::Symlink(b"target".to_vec()),
         Content::Symlink(vec![b'x'; 4090]),
-        Content::Special {
-            file_type: FileType::CharDevice,
-            rdev: 0x103,
-        },
-        Content::Special {
-            file_type: FileType::Fifo,
-            rdev: 0,
-        },
-    ];
-    for (number, content) in contents.into_iter().enumerate() {
-        let id = tree.add(Node {
-            attr: attr.clone(),
-            content,
-        });
-        for (parent, name) in [(Tree::ROOT, "-first"), (directory, "again")] {
-            let name = format!("{name}{number}").into_bytes();
-            tree.names_mut(parent).unwrap().insert(name, id);
-        }
-    }
-    for number in 0..40 {
-        let content = Content::Special {
-            file_type: FileType::Socket,
-            rdev: 0,
-        };
-        let id = tree.add(Node {
-            attr: Attr::default(),
-            content,
-        });
-        let name = format!("{}{number}", "n".repeat(200)).into_bytes();
-        tree.names_mut(directory).unwrap().insert(name, id);
-    }
-    tree.names_mut(Tree::ROOT)
-        .unwrap()
-        .insert(b"dir".to_vec(), directory);
-    (
-        tree,
-        vec![blob(&[vec![1; 4096], vec![2; 100]]).0, blob(&[vec![3; 4096]]).0],
-    )
+        special(FileType::CharDevice, 0x103),
+        special(FileType::Fifo, 0),
+    ]
+}
+
+fn special(file_type: FileType, rdev: u32) -> Content {
+    Content::Special { file_type, rdev }
+}
+
+/// Adds an inode with one name.
+fn add(tree: &mut Tree, parent: InodeId, name: &str, attr: Attr, content: Content) -> InodeId {
+    let id = tree.add(Node { attr, content });
+    tree.names_mut(parent).unwrap().insert(name.into(), id);
+    id
 }
 
 /// Writes a bootstrap.

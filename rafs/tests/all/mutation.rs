@@ -5,6 +5,7 @@ use rafs::{BlobIndex, FileType, Image};
 
 use crate::fixture::Fixture;
 use crate::model;
+use crate::random::{Random, places};
 
 /// Reads everything that an image offers, through every operation, whether or not it makes sense.
 fn read_everything(image: &Image<Vec<u8>>) {
@@ -53,42 +54,14 @@ fn read_inode(image: &Image<Vec<u8>>, inode: &Inode) {
         .map(|mut extents| extents.next());
 }
 
-/// A small generator of numbers (splitmix64): the same damage every time.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-}
-
 /// Damages a bootstrap `times` times in one to four places, and reads what is left.
 fn damage(bytes: &[u8], times: usize) {
-    // Most of a small file is zeros between sections; damage goes where something is, or right behind it.
-    let places: Vec<usize> = (0..bytes.len())
-        .filter(|&at| bytes[at.saturating_sub(8)..=at].iter().any(|&byte| byte != 0))
-        .collect();
+    let places = places(bytes);
     let mut random = Random(1);
     let mut opened = 0;
     for round in 0..times {
         let mut bytes = bytes.to_vec();
-        for _ in 0..1 + round % 4 {
-            let at = places[random.below(places.len())];
-            bytes[at] = match random.below(4) {
-                0 => 0,
-                1 => 0xFF,
-                2 => bytes[at] ^ 1 << random.below(8),
-                _ => random.next() as u8,
-            };
-        }
+        random.damage(&mut bytes, &places, 1 + round % 4);
         if let Ok(image) = Image::open(bytes) {
             opened += 1;
             read_everything(&image);
