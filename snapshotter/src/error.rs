@@ -115,7 +115,11 @@ pub enum Error {
 impl Error {
     /// Makes the function that adds facts to an I/O error, for `map_err`.
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Io { what, path: path.to_owned(), source }
+        move |source| Self::Io {
+            what,
+            path: path.to_owned(),
+            source,
+        }
     }
 
     /// A row that cannot be read: the file was damaged or written by something else.

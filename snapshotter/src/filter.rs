@@ -96,11 +96,19 @@ pub struct Filters(Vec<Vec<Selector>>);
 impl Filters {
     /// Reads the filters of a request.
     pub fn parse<S: AsRef<str>>(inputs: &[S]) -> Result<Self, Error> {
-        inputs.iter().map(|input| parse::selectors(input.as_ref())).collect::<Result<_, _>>().map(Self)
+        inputs
+            .iter()
+            .map(|input| parse::selectors(input.as_ref()))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// Whether the snapshot is wanted.
     pub fn matches(&self, subject: &Subject<'_>) -> bool {
-        self.0.is_empty() || self.0.iter().any(|all| all.iter().all(|selector| selector.matches(subject)))
+        self.0.is_empty()
+            || self
+                .0
+                .iter()
+                .any(|all| all.iter().all(|selector| selector.matches(subject)))
     }
 }

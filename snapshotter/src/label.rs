@@ -30,7 +30,10 @@ pub const STARGZ_DIGEST: &str = "containerd.io/snapshot/remote/stargz.digest";
 
 /// Takes labels from a request. Empty values are dropped, as containerd's own stores do: clients do send them.
 pub fn from_request(labels: HashMap<String, String>) -> Labels {
-    labels.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+    labels
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .collect()
 }
 
 /// Which image a layer belongs to, where its labels tell.

@@ -23,7 +23,10 @@ pub struct Layout {
 impl Layout {
     /// Describes a layout; nothing is created.
     pub fn new(root: impl Into<PathBuf>, run_dir: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), run_dir: run_dir.into() }
+        Self {
+            root: root.into(),
+            run_dir: run_dir.into(),
+        }
     }
 
     /// What lasts.

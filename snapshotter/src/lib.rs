@@ -1,1 +1,41 @@
 //! Policy: the containerd snapshotter, its store, and the `slipwayd` command.
+//!
+//! A call from containerd passes these rooms:
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`service`] | the gRPC service: messages in, messages out; [`status`] maps errors to codes |
+//! | [`engine`] | what each call does |
+//! | [`plan`] | the decision for a new snapshot, from [`label`]s and ancestors alone |
+//! | [`store`] | the database: one transaction per call |
+//! | [`mount`] | lists of mounts for containerd to perform |
+//! | [`image`] | the images being served; [`mounter`] makes one visible |
+//! | [`cleanup`], [`usage`], [`filter`], [`layout`] | folders taken back, space measured, `List` filters, places on disk |
+//!
+//! Around them: [`config`] (the file), [`daemon`] (start, listen, stop), [`control`] (what operators ask),
+//! [`resolve`] and [`bootstrap`] (an image by name, and its metadata), [`containerd_config`] (what to add to
+//! containerd's configuration).
+
+pub mod bootstrap;
+pub mod cleanup;
+pub mod config;
+pub mod containerd_config;
+pub mod control;
+pub mod daemon;
+pub mod engine;
+mod error;
+pub mod filter;
+pub mod image;
+pub mod label;
+pub mod layout;
+pub mod mount;
+pub mod mounter;
+pub mod plan;
+pub mod resolve;
+pub mod service;
+pub mod status;
+pub mod store;
+pub mod usage;
+
+pub use daemon::Daemon;
+pub use error::{Error, Result};

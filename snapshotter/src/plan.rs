@@ -71,18 +71,33 @@ impl Reason {
 /// Plans a `Prepare`. `parents` are the ancestors, nearest first.
 pub fn prepare(labels: &Labels, parents: &[Snapshot]) -> Result<(Plan, Reason)> {
     let origin = || {
-        let inherited = || parents.first().filter(|parent| parent.role == Role::Data)?.origin.clone();
+        let inherited = || {
+            parents
+                .first()
+                .filter(|parent| parent.role == Role::Data)?
+                .origin
+                .clone()
+        };
         label::origin(labels).or_else(inherited)
     };
     let target = labels.get(label::SNAPSHOT_REF);
     if labels.contains_key(label::NYDUS_BOOTSTRAP) {
-        let layer = || labels.get(label::CRI_LAYER_DIGEST).or(target).cloned().unwrap_or_default();
+        let layer = || {
+            labels
+                .get(label::CRI_LAYER_DIGEST)
+                .or(target)
+                .cloned()
+                .unwrap_or_default()
+        };
         let origin = origin().ok_or_else(|| Error::NoImageReference { layer: layer() })?;
         return Ok((Plan::Bootstrap { origin }, Reason::BootstrapLayer));
     }
     let is_data = labels.contains_key(label::NYDUS_BLOB);
     if let (true, Some(reference)) = (is_data, target) {
-        let plan = Plan::RemoteData { reference: reference.clone(), origin: origin() };
+        let plan = Plan::RemoteData {
+            reference: reference.clone(),
+            origin: origin(),
+        };
         return Ok((plan, Reason::DataLayer));
     }
     let reason = match (is_data, target) {
@@ -119,7 +134,11 @@ pub fn stack(role: Role, parents: &[Snapshot]) -> Result<Stack> {
                 stack.image = Some(parent.id);
                 break;
             }
-            Role::Data => return Err(Error::NoBootstrap { name: parent.name.clone() }),
+            Role::Data => {
+                return Err(Error::NoBootstrap {
+                    name: parent.name.clone(),
+                });
+            }
         }
     }
     Ok(stack)

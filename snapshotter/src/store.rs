@@ -68,7 +68,9 @@ pub struct Store {
 impl Store {
     /// Opens the database, or creates an empty one.
     pub fn open(path: &Path) -> Result<Self> {
-        let store = Self { db: Database::create(path)? };
+        let store = Self {
+            db: Database::create(path)?,
+        };
         let txn = store.db.begin_write()?;
         {
             let mut counters = txn.open_table(COUNTERS)?;
@@ -105,7 +107,9 @@ impl Store {
         let mut chain = vec![by_name(&txn, name)?];
         while let Some(parent) = chain.last().and_then(|snapshot| snapshot.parent.as_ref()) {
             if chain.len() >= CHAIN_LEN_MAX {
-                return Err(Error::corrupted(format!("snapshot {name:?} has no end of parents")));
+                return Err(Error::corrupted(format!(
+                    "snapshot {name:?} has no end of parents"
+                )));
             }
             let parent = by_id(&txn, parent.id)?;
             chain.push(parent);
@@ -115,14 +119,22 @@ impl Store {
 
     /// Whether a committed snapshot stands for this reference on this parent.
     pub fn has_remote(&self, reference: &str, parent: &str) -> Result<bool> {
-        Ok(self.db.begin_read()?.open_table(REMOTE)?.get((reference, parent))?.is_some())
+        Ok(self
+            .db
+            .begin_read()?
+            .open_table(REMOTE)?
+            .get((reference, parent))?
+            .is_some())
     }
 
     /// Up to `count_max` snapshots with numbers above `after`, in order. A short page is the last one.
     pub fn page(&self, after: SnapshotId, count_max: usize) -> Result<Vec<Snapshot>> {
         let txn = self.db.begin_read()?;
         let rows = txn.open_table(SNAPSHOTS)?;
-        rows.range(after.0.saturating_add(1)..)?.take(count_max).map(|entry| decode(entry?.1.value())).collect()
+        rows.range(after.0.saturating_add(1)..)?
+            .take(count_max)
+            .map(|entry| decode(entry?.1.value()))
+            .collect()
     }
 
     /// All images with their bootstrap snapshots.
@@ -141,16 +153,30 @@ impl Store {
     /// Counts the folders that have a right to exist.
     pub fn census(&self) -> Result<Census> {
         let txn = self.db.begin_read()?;
-        let last = txn.open_table(COUNTERS)?.get(LAST_SNAPSHOT)?.map_or(0, |last| last.value());
+        let last = txn
+            .open_table(COUNTERS)?
+            .get(LAST_SNAPSHOT)?
+            .map_or(0, |last| last.value());
         let rows = txn.open_table(SNAPSHOTS)?;
-        let live = rows.iter()?.map(|entry| Ok(SnapshotId(entry?.0.value()))).collect::<Result<_>>()?;
-        Ok(Census { last: SnapshotId(last), live })
+        let live = rows
+            .iter()?
+            .map(|entry| Ok(SnapshotId(entry?.0.value())))
+            .collect::<Result<_>>()?;
+        Ok(Census {
+            last: SnapshotId(last),
+            live,
+        })
     }
 }
 
 fn by_name(txn: &ReadTransaction, name: &str) -> Result<Snapshot> {
     let id = txn.open_table(NAMES)?.get(name)?.map(|id| SnapshotId(id.value()));
-    by_id(txn, id.ok_or_else(|| Error::NotFound { name: name.to_owned() })?)
+    by_id(
+        txn,
+        id.ok_or_else(|| Error::NotFound {
+            name: name.to_owned(),
+        })?,
+    )
 }
 
 fn by_id(txn: &ReadTransaction, id: SnapshotId) -> Result<Snapshot> {

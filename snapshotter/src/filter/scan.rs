@@ -28,7 +28,11 @@ pub(super) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(input: &'a str) -> Self {
-        Self { input, position: 0, wants_value: false }
+        Self {
+            input,
+            position: 0,
+            wants_value: false,
+        }
     }
 
     /// The next character, not consumed. White space counts: it may stand before a token, not after the last.
@@ -41,14 +45,20 @@ impl<'a> Scanner<'a> {
     }
 
     pub(super) fn error(&self, position: usize, reason: impl Into<String>) -> Error {
-        Error { input: self.input.to_owned(), position, reason: reason.into() }
+        Error {
+            input: self.input.to_owned(),
+            position,
+            reason: reason.into(),
+        }
     }
 
     /// Consumes the next token. Returns it with the offset where it starts.
     pub(super) fn next(&mut self) -> Result<(usize, Token<'a>), Error> {
         self.take_while(char::is_whitespace);
         let start = self.position;
-        let Some(first) = self.peek() else { return Ok((start, Token::End)) };
+        let Some(first) = self.peek() else {
+            return Ok((start, Token::End));
+        };
         let token = match first {
             '"' | '/' | '|' => Token::Quoted(self.quoted(first)?),
             ',' | '.' => {

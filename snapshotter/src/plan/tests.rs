@@ -13,7 +13,10 @@ use crate::store::{Kind, Labels, Origin, Role, Snapshot, SnapshotId, Usage};
 const IMAGE: &str = "registry.example/app:1";
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 fn snapshot(id: u64, role: Role, origin: Option<Origin>) -> Snapshot {
@@ -35,18 +38,31 @@ fn snapshot(id: u64, role: Role, origin: Option<Origin>) -> Snapshot {
 }
 
 fn origin() -> Origin {
-    Origin { image: IMAGE.into(), manifest: None, layer: None }
+    Origin {
+        image: IMAGE.into(),
+        manifest: None,
+        layer: None,
+    }
 }
 
 fn chain(roles: &[Role]) -> Vec<Snapshot> {
     let ids = (1..=roles.len() as u64).rev();
-    ids.zip(roles).map(|(id, role)| snapshot(id, *role, None)).collect()
+    ids.zip(roles)
+        .map(|(id, role)| snapshot(id, *role, None))
+        .collect()
 }
 
-const CRI: &[(&str, &str)] =
-    &[(SNAPSHOT_REF, "sha256:c"), (CRI_IMAGE_REF, IMAGE), (CRI_LAYER_DIGEST, "sha256:l"), (CRI_MANIFEST_DIGEST, "sha256:m")];
-const STARGZ: &[(&str, &str)] =
-    &[(SNAPSHOT_REF, "sha256:c"), (STARGZ_REFERENCE, IMAGE), (STARGZ_DIGEST, "sha256:l")];
+const CRI: &[(&str, &str)] = &[
+    (SNAPSHOT_REF, "sha256:c"),
+    (CRI_IMAGE_REF, IMAGE),
+    (CRI_LAYER_DIGEST, "sha256:l"),
+    (CRI_MANIFEST_DIGEST, "sha256:m"),
+];
+const STARGZ: &[(&str, &str)] = &[
+    (SNAPSHOT_REF, "sha256:c"),
+    (STARGZ_REFERENCE, IMAGE),
+    (STARGZ_DIGEST, "sha256:l"),
+];
 const TRANSFER: &[(&str, &str)] = &[(SNAPSHOT_REF, "sha256:c")];
 const NONE: &[(&str, &str)] = &[];
 
@@ -59,22 +75,40 @@ fn with(base: &[(&'static str, &'static str)], mark: &'static str) -> Labels {
 #[rstest]
 #[case::cri(CRI, Some(("sha256:m", "sha256:l")))]
 #[case::transfer_without_annotations(TRANSFER, None)]
-fn data_layer_stays_remote(#[case] base: &[(&'static str, &'static str)], #[case] known: Option<(&str, &str)>) {
+fn data_layer_stays_remote(
+    #[case] base: &[(&'static str, &'static str)],
+    #[case] known: Option<(&str, &str)>,
+) {
     let (plan, reason) = prepare(&with(base, NYDUS_BLOB), &[]).unwrap();
     let origin = known.map(|(manifest, layer)| Origin {
         image: IMAGE.into(),
         manifest: Some(manifest.into()),
         layer: Some(layer.into()),
     });
-    assert_eq!(plan, Plan::RemoteData { reference: "sha256:c".into(), origin });
+    assert_eq!(
+        plan,
+        Plan::RemoteData {
+            reference: "sha256:c".into(),
+            origin
+        }
+    );
     assert_eq!(reason, Reason::DataLayer);
 }
 
 #[test]
 fn stargz_clients_name_the_image_too() {
     let (plan, _) = prepare(&with(STARGZ, NYDUS_BLOB), &[]).unwrap();
-    let wanted = Origin { layer: Some("sha256:l".into()), ..origin() };
-    assert_eq!(plan, Plan::RemoteData { reference: "sha256:c".into(), origin: Some(wanted) });
+    let wanted = Origin {
+        layer: Some("sha256:l".into()),
+        ..origin()
+    };
+    assert_eq!(
+        plan,
+        Plan::RemoteData {
+            reference: "sha256:c".into(),
+            origin: Some(wanted)
+        }
+    );
 }
 
 #[rstest]
@@ -99,7 +133,10 @@ fn bootstrap_inherits_the_image_of_the_data_below() {
 fn bootstrap_without_image_is_refused(#[case] base: &[(&'static str, &'static str)], #[case] wanted: &str) {
     let error = prepare(&with(base, NYDUS_BOOTSTRAP), &chain(&[Role::Data])).unwrap_err();
     assert!(matches!(&error, Error::NoImageReference { layer } if layer == wanted));
-    assert!(error.to_string().contains("disable_snapshot_annotations"), "{error}");
+    assert!(
+        error.to_string().contains("disable_snapshot_annotations"),
+        "{error}"
+    );
 }
 
 #[rstest]
@@ -127,7 +164,10 @@ fn data_layer_without_target_is_unpacked_by_containerd() {
 fn overlay_on_an_image(#[case] base: &[(&'static str, &'static str)]) {
     let parents = chain(&[Role::Ordinary, Role::Bootstrap, Role::Data, Role::Ordinary]);
     let (plan, reason) = prepare(&labels(base), &parents).unwrap();
-    let wanted = Stack { layers: vec![SnapshotId(4)], image: Some(SnapshotId(3)) };
+    let wanted = Stack {
+        layers: vec![SnapshotId(4)],
+        image: Some(SnapshotId(3)),
+    };
     assert_eq!(plan, Plan::OverImage(wanted.clone()));
     assert_eq!(reason, Reason::ImageBelow);
     assert_eq!(view(&parents).unwrap().0, Plan::OverImage(wanted));

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::{ReadableMultimapTable, ReadableTable, WriteTransaction};
 
 use super::row::{Kind, Labels, Origin, Parent, Role, Snapshot, SnapshotId, Usage};
 use super::{CHILDREN, COUNTERS, IMAGE_ID_MAX, IMAGES, LAST_IMAGE, LAST_SNAPSHOT, NAMES, REMOTE, SNAPSHOTS};
@@ -77,7 +77,11 @@ impl Store {
         let txn = self.db.begin_write()?;
         let mut snapshot = require(&txn, key)?;
         if snapshot.kind != Kind::Active {
-            return Err(Error::WrongKind { name: key.into(), kind: snapshot.kind, operation: "committed" });
+            return Err(Error::WrongKind {
+                name: key.into(),
+                kind: snapshot.kind,
+                operation: "committed",
+            });
         }
         require_free(&txn, name)?;
         let now = SystemTime::now();
@@ -92,7 +96,9 @@ impl Store {
         };
         if snapshot.role == Role::Bootstrap {
             let image = next(&txn, LAST_IMAGE)?;
-            let image = u32::try_from(image).ok().filter(|image| u64::from(*image) <= IMAGE_ID_MAX);
+            let image = u32::try_from(image)
+                .ok()
+                .filter(|image| u64::from(*image) <= IMAGE_ID_MAX);
             let image = image.ok_or_else(|| Error::corrupted("all image numbers are used up"))?;
             txn.open_table(IMAGES)?.insert(image, snapshot.id.0)?;
             snapshot.image = Some(image);
@@ -135,7 +141,9 @@ impl Store {
         {
             let mut children = txn.open_multimap_table(CHILDREN)?;
             if children.get(snapshot.id.0)?.next().is_some() {
-                return Err(Error::HasChildren { name: name.to_owned() });
+                return Err(Error::HasChildren {
+                    name: name.to_owned(),
+                });
             }
             if let Some(parent) = &snapshot.parent {
                 children.remove(parent.id.0, snapshot.id.0)?;
@@ -143,7 +151,8 @@ impl Store {
             txn.open_table(NAMES)?.remove(name)?;
             txn.open_table(SNAPSHOTS)?.remove(snapshot.id.0)?;
             if let Some(reference) = &snapshot.remote {
-                txn.open_table(REMOTE)?.remove((reference.as_str(), snapshot.parent_name()))?;
+                txn.open_table(REMOTE)?
+                    .remove((reference.as_str(), snapshot.parent_name()))?;
             }
             if let Some(image) = snapshot.image {
                 txn.open_table(IMAGES)?.remove(image)?;
@@ -159,7 +168,9 @@ fn find(txn: &WriteTransaction, name: &str) -> Result<Option<SnapshotId>> {
 }
 
 fn require(txn: &WriteTransaction, name: &str) -> Result<Snapshot> {
-    let id = find(txn, name)?.ok_or_else(|| Error::NotFound { name: name.to_owned() })?;
+    let id = find(txn, name)?.ok_or_else(|| Error::NotFound {
+        name: name.to_owned(),
+    })?;
     match txn.open_table(SNAPSHOTS)?.get(id.0)? {
         Some(row) => decode(row.value()),
         None => Err(Error::corrupted(format!("snapshot {name:?} has no row"))),
@@ -168,24 +179,32 @@ fn require(txn: &WriteTransaction, name: &str) -> Result<Snapshot> {
 
 fn require_free(txn: &WriteTransaction, name: &str) -> Result<()> {
     if name.is_empty() {
-        return Err(Error::Invalid { field: "name", reason: "it is empty".to_owned() });
+        return Err(Error::Invalid {
+            field: "name",
+            reason: "it is empty".to_owned(),
+        });
     }
     match find(txn, name)? {
         None => Ok(()),
-        Some(_) => Err(Error::AlreadyExists { name: name.to_owned() }),
+        Some(_) => Err(Error::AlreadyExists {
+            name: name.to_owned(),
+        }),
     }
 }
 
 fn next(txn: &WriteTransaction, counter: &str) -> Result<u64> {
     let mut counters = txn.open_table(COUNTERS)?;
     let last = counters.get(counter)?.map_or(0, |last| last.value());
-    let next = last.checked_add(1).ok_or_else(|| Error::corrupted(format!("{counter} overflows")))?;
+    let next = last
+        .checked_add(1)
+        .ok_or_else(|| Error::corrupted(format!("{counter} overflows")))?;
     counters.insert(counter, next)?;
     Ok(next)
 }
 
 fn put(txn: &WriteTransaction, snapshot: &Snapshot) -> Result<()> {
-    txn.open_table(SNAPSHOTS)?.insert(snapshot.id.0, encode(snapshot)?.as_slice())?;
+    txn.open_table(SNAPSHOTS)?
+        .insert(snapshot.id.0, encode(snapshot)?.as_slice())?;
     Ok(())
 }
 
@@ -200,14 +219,20 @@ fn insert(
         parent => Some(require(txn, parent)?),
     };
     if let Some(parent) = parent.as_ref().filter(|parent| parent.kind != Kind::Committed) {
-        return Err(Error::ParentNotCommitted { parent: parent.name.clone(), kind: parent.kind });
+        return Err(Error::ParentNotCommitted {
+            parent: parent.name.clone(),
+            kind: parent.kind,
+        });
     }
     let id = SnapshotId(next(txn, LAST_SNAPSHOT)?);
     let now = SystemTime::now();
     let snapshot = Snapshot {
         id,
         name,
-        parent: parent.map(|parent| Parent { id: parent.id, name: parent.name }),
+        parent: parent.map(|parent| Parent {
+            id: parent.id,
+            name: parent.name,
+        }),
         kind: new.kind,
         role: new.role,
         origin: new.origin.clone(),

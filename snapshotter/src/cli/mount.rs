@@ -1,0 +1,101 @@
+//! `slipwayd mount`: one image in one folder, without containerd.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use fuse::{ImageId, ImageSpec, Server, ServerConfig};
+use proto::image::{ImageSource, Location};
+use snapshotter::config::Registry;
+use snapshotter::mounter::options;
+use snapshotter::resolve::{Platform, resolve};
+use tempfile::TempDir;
+
+use super::settings::{Settings, start_logging};
+use super::{printer, runtime, signal};
+
+/// Where passing state lies: the chunk cache must not be on tmpfs, which /tmp often is.
+const TEMP_PARENT: &str = "/var/tmp";
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Image: docker://host/repo:tag, oci:DIR[:TAG], oci-archive:FILE[:TAG]
+    image: String,
+    /// Empty folder to show it in
+    dir: PathBuf,
+    /// Keep fetched data here for the next time [default: forget it]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Which image of an index, such as linux/arm64 [default: this machine's]
+    #[arg(long)]
+    platform: Option<Platform>,
+    /// Reach the registry without TLS
+    #[arg(long)]
+    plain_http: bool,
+}
+
+/// Mounts, waits for a signal, unmounts.
+pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<()> {
+    let config = settings.config()?;
+    start_logging(&config)?;
+    let location: Location = arguments.image.parse()?;
+    let mountpoint = arguments.dir.canonicalize().with_context(|| {
+        format!(
+            "cannot mount on {}; hint: create the folder first",
+            arguments.dir.display()
+        )
+    })?;
+    let runtime = runtime()?;
+    let passing =
+        TempDir::with_prefix_in("slipwayd-", TEMP_PARENT).context("cannot make a temporary folder")?;
+    let bootstrap = passing.path().join("image.boot");
+    let source = runtime.block_on(fetch(&config.registry, arguments, &location, &bootstrap))?;
+    let server_config = ServerConfig {
+        mountpoint: mountpoint.clone(),
+        cache_dir: arguments
+            .cache_dir
+            .clone()
+            .unwrap_or_else(|| passing.path().join("cache")),
+        threads: config.fuse.threads,
+        read_deadline: config.fuse.read_deadline,
+    };
+    std::fs::create_dir_all(&server_config.cache_dir).context("cannot make the cache folder")?;
+    let image = ImageSpec {
+        id: ImageId(1),
+        bootstrap,
+        source: Arc::new(source),
+    };
+    let stop = runtime.block_on(async { signal::stop_token() })?;
+    let server = Server::mount_image(&server_config, runtime.handle().clone(), image)
+        .with_context(|| format!("cannot mount {} on {}", arguments.image, mountpoint.display()))?;
+    printer::note(&format!(
+        "{} is at {}; Ctrl-C ends it",
+        arguments.image,
+        mountpoint.display()
+    ));
+    runtime.block_on(stop.cancelled());
+    Ok(server.unmount()?)
+}
+
+/// Opens the image and writes its bootstrap to a file.
+async fn fetch(
+    registry: &Registry,
+    arguments: &Arguments,
+    location: &Location,
+    bootstrap: &Path,
+) -> anyhow::Result<ImageSource> {
+    let mut options = options(location, registry);
+    options.plain_http |= arguments.plain_http;
+    let source = ImageSource::open(location, &options).await?;
+    let platform = arguments.platform.clone().unwrap_or_default();
+    let resolved = resolve(&source, &platform).await?;
+    let layer = resolved.bootstrap().with_context(|| {
+        format!(
+            "{} is no RAFS image; hint: convert it with `slipway convert`",
+            arguments.image
+        )
+    })?;
+    snapshotter::bootstrap::fetch(&source, layer, bootstrap).await?;
+    Ok(source)
+}

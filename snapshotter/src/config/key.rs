@@ -1,0 +1,134 @@
+//! Every key with its meaning. The sample file and the table in the documentation are made from this and from the
+//! defaults, so that they cannot tell different stories.
+
+use std::fmt::Write;
+
+use super::Config;
+
+/// A documented key.
+struct Key {
+    /// Section and key, joined by a dot.
+    name: &'static str,
+    /// What it does, in one or two sentences.
+    meaning: &'static str,
+    /// Shown when the default is "not set".
+    example: Option<&'static str>,
+}
+
+const KEYS: &[Key] = &[
+    Key {
+        name: "root",
+        meaning: "Folder of all lasting state: store, snapshots, chunk cache. ext4, xfs or btrfs. \
+                  containerd 1.6 reports disk use only from the default place.",
+        example: None,
+    },
+    Key {
+        name: "run_dir",
+        meaning: "Folder of the sockets and of the FUSE mount. A reboot may empty it.",
+        example: None,
+    },
+    Key {
+        name: "address",
+        meaning: "Socket containerd connects to. Not set: slipwayd.sock in run_dir.",
+        example: Some("\"/run/slipway/slipwayd.sock\""),
+    },
+    Key {
+        name: "log.level",
+        meaning: "Least severe level that is logged: error, warn, info, debug or trace.",
+        example: None,
+    },
+    Key {
+        name: "log.format",
+        meaning: "Shape of log lines: text, or json (one object a line).",
+        example: None,
+    },
+    Key {
+        name: "fuse.threads",
+        meaning: "Threads that answer the kernel's requests, 1 to 64. Fetches run elsewhere.",
+        example: None,
+    },
+    Key {
+        name: "fuse.read_deadline",
+        meaning: "How long a read waits for bytes from the registry before it fails with EIO. \
+                  The next read tries again.",
+        example: None,
+    },
+    Key {
+        name: "registry.plain_http",
+        meaning: "Registries, as \"host:port\", that are reached without TLS. Loopback hosts need no entry.",
+        example: None,
+    },
+];
+
+/// Columns of a comment in the sample.
+const COMMENT_LEN_MAX: usize = 100;
+
+/// The commented sample file: every key with its default. Reading it gives the defaults.
+pub fn sample() -> String {
+    let defaults = defaults();
+    let mut text = String::from(
+        "# Slipway's configuration: /etc/slipway/config.toml. Unknown keys are refused.\n\
+         # Durations are written \"30s\". The command line and the environment (SLIPWAY_*) take precedence.\n",
+    );
+    let mut section = "";
+    for key in KEYS {
+        let (own_section, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
+        text.push('\n');
+        if own_section != section {
+            section = own_section;
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "[{section}]");
+        }
+        for line in wrap(key.meaning) {
+            let _ = writeln!(text, "# {line}");
+        }
+        let _ = match (lookup(&defaults, key.name), key.example) {
+            (Some(value), _) => writeln!(text, "{name} = {value}"),
+            (None, example) => writeln!(text, "# {name} = {}", example.unwrap_or("...")),
+        };
+    }
+    text
+}
+
+/// The table of keys, in Markdown.
+pub fn reference_table() -> String {
+    let defaults = defaults();
+    let mut text = String::from("| key | default | meaning |\n|---|---|---|\n");
+    for key in KEYS {
+        let default =
+            lookup(&defaults, key.name).map_or_else(|| "not set".to_owned(), |value| format!("`{value}`"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| `{}` | {default} | {} |", key.name, key.meaning);
+    }
+    text
+}
+
+fn defaults() -> toml::Table {
+    toml::Table::try_from(Config::default()).expect("the defaults are plain strings, numbers and lists")
+}
+
+fn lookup(table: &toml::Table, name: &str) -> Option<toml::Value> {
+    match name.split_once('.') {
+        Some((section, rest)) => lookup(table.get(section)?.as_table()?, rest),
+        None => table.get(name).cloned(),
+    }
+}
+
+fn wrap(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= COMMENT_LEN_MAX => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+pub(super) fn names() -> Vec<&'static str> {
+    KEYS.iter().map(|key| key.name).collect()
+}

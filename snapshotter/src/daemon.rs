@@ -1,0 +1,124 @@
+//! The running daemon: one per root. Puts the parts together, listens, and takes everything down again.
+
+mod node;
+mod socket;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fuse::ServerConfig;
+use proto::control::control_server::ControlServer;
+use proto::snapshots::{MESSAGE_LEN_MAX, SnapshotsServer};
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+
+pub use self::node::NodeError;
+use self::node::RootLock;
+use crate::config::Config;
+use crate::control::ControlService;
+use crate::engine::Engine;
+use crate::image::Images;
+use crate::layout::Layout;
+use crate::mounter::{FuseMounter, MountError};
+use crate::service::Service;
+use crate::store::Store;
+
+/// Why the daemon cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration makes no sense.
+    #[error(transparent)]
+    Config(#[from] crate::config::Error),
+    /// Folders, lock, mounts or sockets are not as they must be.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The store refused.
+    #[error(transparent)]
+    Snapshotter(#[from] crate::Error),
+    /// FUSE refused.
+    #[error("cannot serve images: {0}")]
+    Fuse(#[from] MountError),
+    /// A socket broke.
+    #[error("gRPC server: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// A daemon that is ready: images are served and both sockets accept.
+pub struct Daemon {
+    snapshots: UnixListener,
+    control: UnixListener,
+    service: Service,
+    control_service: ControlService,
+    mounter: Arc<FuseMounter>,
+    address: PathBuf,
+    layout: Layout,
+    // Declared last: dropped when nothing else of the daemon is left.
+    _lock: RootLock,
+}
+
+impl Daemon {
+    /// Starts a daemon: takes the root, mounts, serves what is known, listens. Needs a tokio runtime.
+    pub async fn start(config: &Config) -> Result<Self, Error> {
+        config.check()?;
+        let layout = Layout::new(&config.root, &config.run_dir);
+        let address = config.address.clone().unwrap_or_else(|| layout.address());
+        node::create_dirs(&layout)?;
+        let lock = RootLock::take(&layout.lock())?;
+        // Sockets first: they tell whether a daemon with another root uses the same run folder.
+        let snapshots = socket::listen(&address)?;
+        let control = socket::listen(&layout.control())?;
+        node::detach_stale(&layout.fuse())?;
+        let store = Store::open(&layout.store())?;
+        let server = ServerConfig {
+            mountpoint: layout.fuse(),
+            cache_dir: layout.cache(),
+            threads: config.fuse.threads,
+            read_deadline: config.fuse.read_deadline,
+        };
+        let mounter = Arc::new(FuseMounter::start(server, config.registry.clone()).await?);
+        let images = Arc::new(Images::new(Arc::clone(&mounter) as _, layout.clone()));
+        let engine = Engine::new(store, layout.clone(), images);
+        engine.restore().await?;
+        Ok(Self {
+            snapshots,
+            control,
+            service: Service::new(engine.clone()),
+            control_service: ControlService::new(engine, layout.clone()),
+            mounter,
+            address,
+            layout,
+            _lock: lock,
+        })
+    }
+
+    /// The socket for containerd.
+    pub fn address(&self) -> &std::path::Path {
+        &self.address
+    }
+
+    /// Answers until `stop` is cancelled, then finishes calls in flight, unmounts, and removes the sockets.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let snapshots = SnapshotsServer::new(self.service)
+            .max_decoding_message_size(MESSAGE_LEN_MAX)
+            .max_encoding_message_size(MESSAGE_LEN_MAX);
+        let serving = tonic::transport::Server::builder()
+            .add_service(snapshots)
+            .serve_with_incoming_shutdown(
+                UnixListenerStream::new(self.snapshots),
+                stop.clone().cancelled_owned(),
+            );
+        let controlling = tonic::transport::Server::builder()
+            .add_service(ControlServer::new(self.control_service))
+            .serve_with_incoming_shutdown(UnixListenerStream::new(self.control), stop.cancelled_owned());
+        let outcome = tokio::try_join!(serving, controlling);
+        socket::remove(&self.address);
+        socket::remove(&self.layout.control());
+        match Arc::try_unwrap(self.mounter) {
+            Ok(mounter) => mounter.stop().await?,
+            Err(_) => tracing::warn!("a call is still in flight; the mount ends with the process"),
+        }
+        outcome?;
+        Ok(())
+    }
+}

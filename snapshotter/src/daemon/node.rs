@@ -1,0 +1,148 @@
+//! The node as the daemon finds it: folders, the lock on them, mounts left by a daemon that died.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+
+use crate::layout::Layout;
+
+/// Stale mounts on one folder that are detached before giving up: more than a crash loop leaves between starts.
+const STALE_COUNT_MAX: usize = 32;
+
+/// Why the node is not fit.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The system refused.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another daemon has the root.
+    #[error("another slipwayd uses {}; hint: stop it, or give this one its own `root`", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// Another process listens on a socket.
+    #[error("another process listens on {}; hint: stop it, or give this daemon its own `run_dir`", path.display())]
+    SocketInUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something is in the place of a socket.
+    #[error("{} is in the way and is no socket", path.display())]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NodeError {
+    move |source| NodeError::Io {
+        what,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The one daemon's hold on a root. Ends with the process, however that ends.
+pub(super) struct RootLock {
+    _file: File,
+}
+
+impl RootLock {
+    /// Takes the lock, or says who is in the way.
+    pub(super) fn take(path: &Path) -> Result<Self, NodeError> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed("open", path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(Errno::WOULDBLOCK) => Err(NodeError::Locked {
+                path: path.to_owned(),
+            }),
+            Err(errno) => Err(failed("lock", path)(errno.into())),
+        }
+    }
+}
+
+/// Creates the folders of a layout. Only root may look inside; the mount point is made when it is clean.
+pub(super) fn create_dirs(layout: &Layout) -> Result<(), NodeError> {
+    let private = |path: &Path| {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(failed("create folder", path))
+    };
+    for path in [
+        layout.root(),
+        &layout.snapshots(),
+        &layout.cache(),
+        layout.run_dir(),
+    ] {
+        private(path)?;
+    }
+    Ok(())
+}
+
+/// Detaches what a daemon that died left mounted here, and makes the folder where it is missing. A dead FUSE mount
+/// answers ENOTCONN to everything but unmounting.
+pub(super) fn detach_stale(mountpoint: &Path) -> Result<(), NodeError> {
+    for _ in 0..STALE_COUNT_MAX {
+        match fs::metadata(mountpoint) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return DirBuilder::new()
+                    .mode(0o755)
+                    .create(mountpoint)
+                    .map_err(failed("create folder", mountpoint));
+            }
+            Err(error) if error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) => {
+                tracing::warn!(path = %mountpoint.display(), "detaching the mount of a daemon that died");
+                unmount(mountpoint, UnmountFlags::DETACH)
+                    .map_err(|errno| failed("unmount", mountpoint)(errno.into()))?;
+            }
+            Err(error) => return Err(failed("look at", mountpoint)(error)),
+        }
+    }
+    Err(failed("unmount", mountpoint)(Errno::BUSY.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_daemon_per_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = RootLock::take(&path).unwrap();
+        assert!(matches!(RootLock::take(&path), Err(NodeError::Locked { .. })));
+        drop(held);
+        RootLock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn missing_mount_point_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fs");
+        detach_stale(&path).unwrap();
+        assert!(path.is_dir());
+        detach_stale(&path).unwrap();
+    }
+}

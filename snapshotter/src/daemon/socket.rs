@@ -1,0 +1,68 @@
+//! Unix sockets only root may use.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use tokio::net::UnixListener;
+
+use super::node::{NodeError, failed};
+
+/// Listens on a socket. One that a dead daemon left is replaced; one that answers is not.
+pub(super) fn listen(path: &Path) -> Result<UnixListener, NodeError> {
+    if let Some(parent) = path.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .map_err(failed("create folder", parent))?;
+    }
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(NodeError::NotASocket {
+                path: path.to_owned(),
+            });
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            return Err(NodeError::SocketInUse {
+                path: path.to_owned(),
+            });
+        }
+        Ok(_) => fs::remove_file(path).map_err(failed("remove stale socket", path))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("look at", path)(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(failed("listen on", path))?;
+    fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed("change mode of", path))?;
+    Ok(listener)
+}
+
+/// Removes a socket at the end. A failure leaves a stale socket, which the next start replaces.
+pub(super) fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::debug!(path = %path.display(), %error, "cannot remove socket");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn stale_sockets_are_replaced_and_live_ones_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/s.sock");
+        let live = listen(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(listen(&path), Err(NodeError::SocketInUse { .. })));
+        drop(live);
+        assert!(path.exists());
+        let again = listen(&path).unwrap();
+        drop(again);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(matches!(listen(&path), Err(NodeError::NotASocket { .. })));
+    }
+}

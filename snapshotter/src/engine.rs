@@ -1,0 +1,312 @@
+//! What the ten calls do, in our own types: plans from `plan`, rows in `store`, folders on disk, images served.
+
+mod staging;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use containerd_client::types::Mount;
+
+use self::staging::Staging;
+use crate::image::Images;
+use crate::layout::{BOOTSTRAP_IN_LAYER, Layout};
+use crate::mount::{Folders, OverlayOptions, mounts};
+use crate::plan::{self, Plan, Stack};
+use crate::store::{Kind, LabelChange, Labels, NewSnapshot, Role, Snapshot, SnapshotId, Store, Usage};
+use crate::{Error, Result, cleanup, usage};
+
+/// The disk side: the database and the folders. Its work blocks.
+struct Disk {
+    store: Store,
+    layout: Layout,
+}
+
+/// The snapshotter. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    disk: Arc<Disk>,
+    images: Arc<Images>,
+    overlay: OverlayOptions,
+}
+
+impl Engine {
+    /// Puts the parts together. The snapshots folder must exist.
+    pub fn new(store: Store, layout: Layout, images: Arc<Images>) -> Self {
+        Self {
+            disk: Arc::new(Disk { store, layout }),
+            images,
+            overlay: OverlayOptions::probe(),
+        }
+    }
+
+    /// The images being served.
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// Takes back what an earlier process left half done and serves all known images again.
+    pub async fn restore(&self) -> Result<()> {
+        let known = self
+            .blocking(|disk| {
+                let deleted = cleanup::sweep(&disk.layout, &disk.store, true)?;
+                if deleted > 0 {
+                    tracing::info!(deleted, "took back folders without a snapshot");
+                }
+                disk.store.images()
+            })
+            .await?;
+        self.images.restore(&known).await;
+        Ok(())
+    }
+
+    /// Makes an active snapshot, or answers [`Error::RemoteExists`] when the layer needs no unpacking.
+    pub async fn prepare(&self, key: String, parent: String, labels: Labels) -> Result<Vec<Mount>> {
+        let parents = self.parents(&parent).await?;
+        let (plan, reason) = plan::prepare(&labels, &parents)?;
+        tracing::debug!(key, parent, reason = reason.code(), "prepare");
+        let new = |role, origin| NewSnapshot {
+            name: key,
+            parent,
+            kind: Kind::Active,
+            role,
+            origin,
+            labels,
+        };
+        match plan {
+            Plan::RemoteData { reference, origin } => {
+                let new = NewSnapshot {
+                    kind: Kind::Committed,
+                    ..new(Role::Data, origin)
+                };
+                Err(self.remote(reference, new).await?)
+            }
+            Plan::Bootstrap { origin } => {
+                self.create(new(Role::Bootstrap, Some(origin)), &Stack::default(), &parents)
+                    .await
+            }
+            Plan::Ordinary(stack) | Plan::OverImage(stack) => {
+                self.create(new(Role::Ordinary, None), &stack, &parents).await
+            }
+        }
+    }
+
+    /// Makes a read-only snapshot.
+    pub async fn view(&self, key: String, parent: String, labels: Labels) -> Result<Vec<Mount>> {
+        let parents = self.parents(&parent).await?;
+        let (Plan::Ordinary(stack) | Plan::OverImage(stack), _) = plan::view(&parents)? else {
+            return Err(Error::WrongKind {
+                name: key,
+                kind: Kind::View,
+                operation: "a layer",
+            });
+        };
+        let new = NewSnapshot {
+            name: key,
+            parent,
+            kind: Kind::View,
+            role: Role::Ordinary,
+            origin: None,
+            labels,
+        };
+        self.create(new, &stack, &parents).await
+    }
+
+    /// The mounts of an active snapshot or a view, again.
+    pub async fn mounts(&self, key: String) -> Result<Vec<Mount>> {
+        let chain = self.blocking(move |disk| disk.store.chain(&key)).await?;
+        let Some((snapshot, parents)) = chain.split_first() else {
+            return Ok(Vec::new());
+        };
+        if snapshot.kind == Kind::Committed {
+            let (name, kind) = (snapshot.name.clone(), snapshot.kind);
+            return Err(Error::WrongKind {
+                name,
+                kind,
+                operation: "mounted",
+            });
+        }
+        let stack = plan::stack(snapshot.role, parents)?;
+        let lowers = self.lowers(&stack, parents).await?;
+        Ok(self.list(snapshot, &lowers))
+    }
+
+    /// Finishes an active snapshot. Labels are replaced; what is known of the image stays.
+    pub async fn commit(&self, key: String, name: String, labels: Labels) -> Result<Snapshot> {
+        self.blocking(move |disk| {
+            let snapshot = disk.store.get(&key)?;
+            if snapshot.role == Role::Bootstrap {
+                require_bootstrap(&disk.layout.content(snapshot.id))?;
+            }
+            let usage = usage::measure(&disk.layout.content(snapshot.id))?;
+            disk.store.commit(&key, &name, labels, usage)
+        })
+        .await
+    }
+
+    /// Forgets a snapshot; its folder is left to [`Engine::cleanup`].
+    pub async fn remove(&self, key: String) -> Result<()> {
+        self.blocking(move |disk| disk.store.remove(&key)).await?;
+        Ok(())
+    }
+
+    /// Finds a snapshot.
+    pub async fn stat(&self, key: String) -> Result<Snapshot> {
+        self.blocking(move |disk| disk.store.get(&key)).await
+    }
+
+    /// Changes labels.
+    pub async fn update(&self, name: String, change: LabelChange) -> Result<Snapshot> {
+        self.blocking(move |disk| disk.store.update(&name, change)).await
+    }
+
+    /// Up to `count_max` snapshots with numbers above `after`. A short page is the last one.
+    pub async fn page(&self, after: SnapshotId, count_max: usize) -> Result<Vec<Snapshot>> {
+        self.blocking(move |disk| disk.store.page(after, count_max)).await
+    }
+
+    /// All known images, served or not.
+    pub async fn known_images(&self) -> Result<Vec<(fuse::ImageId, Snapshot)>> {
+        self.blocking(|disk| disk.store.images()).await
+    }
+
+    /// Space of one snapshot without its parents: measured for active ones, stored for committed ones. An image's
+    /// bootstrap snapshot counts the data that was fetched for it.
+    pub async fn usage(&self, key: String) -> Result<Usage> {
+        let snapshot = self.stat(key).await?;
+        match snapshot.kind {
+            Kind::Active => {
+                self.blocking(move |disk| usage::measure(&disk.layout.content(snapshot.id)))
+                    .await
+            }
+            Kind::View => Ok(Usage::default()),
+            Kind::Committed => {
+                let status = snapshot
+                    .image_id()
+                    .and_then(|id| self.images.status(id))
+                    .unwrap_or_default();
+                let bytes = snapshot.usage.bytes.saturating_add(status.bytes_local);
+                Ok(Usage {
+                    bytes,
+                    ..snapshot.usage
+                })
+            }
+        }
+    }
+
+    /// Hides images and deletes folders of removed snapshots.
+    pub async fn cleanup(&self) -> Result<()> {
+        let served = self.images.ids();
+        let known = self.known_images().await?;
+        for id in served
+            .into_iter()
+            .filter(|id| !known.iter().any(|(known, _)| known == id))
+        {
+            self.images.forget(id).await;
+        }
+        let deleted = self
+            .blocking(|disk| cleanup::sweep(&disk.layout, &disk.store, false))
+            .await?;
+        tracing::debug!(deleted, "cleanup");
+        Ok(())
+    }
+
+    /// The ancestors of a new snapshot, nearest first.
+    async fn parents(&self, parent: &str) -> Result<Vec<Snapshot>> {
+        if parent.is_empty() {
+            return Ok(Vec::new());
+        }
+        let name = parent.to_owned();
+        let parents = self.blocking(move |disk| disk.store.chain(&name)).await?;
+        match parents.first() {
+            Some(nearest) if nearest.kind != Kind::Committed => Err(Error::ParentNotCommitted {
+                parent: nearest.name.clone(),
+                kind: nearest.kind,
+            }),
+            _ => Ok(parents),
+        }
+    }
+
+    /// Commits a layer that stays in its registry. The answer is an error, as the protocol has it.
+    async fn remote(&self, reference: String, new: NewSnapshot) -> Result<Error> {
+        self.blocking(move |disk| {
+            let known = match &new.origin {
+                Some(_) => {
+                    disk.store.create_remote(&reference, &new)?;
+                    true
+                }
+                None => disk.store.has_remote(&reference, &new.parent)?,
+            };
+            Ok(if known {
+                Error::RemoteExists { reference }
+            } else {
+                Error::NoImageReference { layer: reference }
+            })
+        })
+        .await
+    }
+
+    async fn create(&self, new: NewSnapshot, stack: &Stack, parents: &[Snapshot]) -> Result<Vec<Mount>> {
+        let lowers = self.lowers(stack, parents).await?;
+        let top = lowers.first().cloned();
+        let snapshot = self
+            .blocking(move |disk| {
+                let mut staging = Staging::create(&disk.layout, new.kind, top.as_deref())?;
+                disk.store.create(&new, |id| staging.place(id))
+            })
+            .await?;
+        Ok(self.list(&snapshot, &lowers))
+    }
+
+    /// The folders of a stack, topmost first; its image is made visible.
+    async fn lowers(&self, stack: &Stack, parents: &[Snapshot]) -> Result<Vec<PathBuf>> {
+        let mut lowers: Vec<_> = stack
+            .layers
+            .iter()
+            .map(|id| self.disk.layout.content(*id))
+            .collect();
+        if let Some(image) = parents.iter().find(|parent| Some(parent.id) == stack.image) {
+            lowers.push(self.images.serve(image).await?);
+        }
+        Ok(lowers)
+    }
+
+    fn list(&self, snapshot: &Snapshot, lowers: &[PathBuf]) -> Vec<Mount> {
+        let layout = &self.disk.layout;
+        let (content, work) = (layout.content(snapshot.id), layout.work(snapshot.id));
+        mounts(
+            snapshot.kind,
+            Folders {
+                content: &content,
+                work: &work,
+                lowers,
+            },
+            self.overlay,
+        )
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Disk) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let disk = Arc::clone(&self.disk);
+        // A blocking task fails to join only when it panicked or the runtime is going down.
+        tokio::task::spawn_blocking(move || work(&disk))
+            .await
+            .unwrap_or(Err(Error::Stopping))
+    }
+}
+
+/// Checks that a bootstrap layer holds a bootstrap. No part of its path may be a link: that would lead out.
+fn require_bootstrap(content: &Path) -> Result<()> {
+    let file = content.join(BOOTSTRAP_IN_LAYER);
+    let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+    let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    if file.parent().is_some_and(is_dir) && is_file(&file) {
+        return Ok(());
+    }
+    let reason = format!("it has no file {BOOTSTRAP_IN_LAYER}; hint: convert the image again");
+    Err(Error::Invalid {
+        field: "bootstrap layer",
+        reason,
+    })
+}

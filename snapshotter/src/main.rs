@@ -1,0 +1,7 @@
+//! `slipwayd`: the node's daemon and its operator commands.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

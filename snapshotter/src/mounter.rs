@@ -1,0 +1,120 @@
+//! Making images visible on the node: the trait, and the FUSE server behind it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fuse::{ImageId, ImageSpec, ImageStatus, Server, ServerConfig};
+use proto::image::{ImageSource, Location, Options};
+
+use crate::config::Registry;
+
+/// An image to be made visible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its number.
+    pub id: ImageId,
+    /// Its metadata.
+    pub bootstrap: PathBuf,
+    /// Where its data is, as pulled: `registry.example/app:1`.
+    pub reference: String,
+}
+
+/// Why an image could not be made visible.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// Its reference cannot be read, or its place not opened.
+    #[error(transparent)]
+    Source(#[from] proto::image::Error),
+    /// The FUSE server refused it.
+    #[error(transparent)]
+    Serve(#[from] fuse::server::Error),
+    /// The daemon is stopping.
+    #[error("slipwayd is stopping")]
+    Stopping,
+}
+
+/// Makes images visible as folders.
+#[tonic::async_trait]
+pub trait Mounter: Send + Sync + 'static {
+    /// Shows an image and returns its folder. Showing one that is visible already is no error.
+    async fn mount(&self, image: &Image) -> Result<PathBuf, MountError>;
+    /// Hides an image. Files that are open stay readable.
+    async fn unmount(&self, id: ImageId);
+    /// Numbers of a visible image.
+    fn status(&self, id: ImageId) -> Option<ImageStatus>;
+}
+
+/// Shows images through the node's one FUSE session.
+pub struct FuseMounter {
+    server: Arc<Server>,
+    registry: Registry,
+}
+
+impl FuseMounter {
+    /// Mounts the session.
+    pub async fn start(config: ServerConfig, registry: Registry) -> Result<Self, MountError> {
+        let runtime = tokio::runtime::Handle::current();
+        let server = blocking(move || Ok(Server::mount_node(&config, runtime)?)).await?;
+        Ok(Self {
+            server: Arc::new(server),
+            registry,
+        })
+    }
+
+    /// Unmounts the session and with it all images.
+    pub async fn stop(self) -> Result<(), MountError> {
+        match Arc::try_unwrap(self.server) {
+            Ok(server) => blocking(move || Ok(server.unmount()?)).await,
+            // An image is being added: the mount ends with the last holder.
+            Err(_) => Err(MountError::Stopping),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Mounter for FuseMounter {
+    async fn mount(&self, image: &Image) -> Result<PathBuf, MountError> {
+        let location: Location = image.reference.parse()?;
+        let source = ImageSource::open(&location, &options(&location, &self.registry)).await?;
+        let (id, bootstrap) = (image.id, image.bootstrap.clone());
+        let server = Arc::clone(&self.server);
+        blocking(move || {
+            server.add(ImageSpec {
+                id,
+                bootstrap,
+                source: Arc::new(source),
+            })?;
+            Ok(server.path(id))
+        })
+        .await
+    }
+
+    async fn unmount(&self, id: ImageId) {
+        self.server.remove(id);
+    }
+
+    fn status(&self, id: ImageId) -> Option<ImageStatus> {
+        self.server.status(id)
+    }
+}
+
+/// Runs what reads files or talks to the kernel where it holds up nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, MountError> + Send + 'static,
+) -> Result<T, MountError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(MountError::Stopping))
+}
+
+/// How to reach the place of an image.
+pub fn options(location: &Location, registry: &Registry) -> Options {
+    let plain_http = match location {
+        Location::Docker(reference) => registry.plain_http.contains(&reference.host),
+        _ => false,
+    };
+    Options {
+        plain_http,
+        ..Options::default()
+    }
+}

@@ -1,0 +1,7 @@
+//! The snapshots service over a unix socket, with containerd's own client and real mounts. Needs root.
+
+mod conformance;
+mod content;
+mod harness;
+mod lazy;
+mod listing;
