@@ -105,16 +105,6 @@ impl Containerd {
         process::run(self.ctr().args(["images", "rm", "--sync", reference])).map(drop)
     }
 
-    /// Keys of the snapshots that containerd knows.
-    pub fn snapshots(&self, snapshotter: &str) -> Result<Vec<String>> {
-        let list = process::text(self.ctr().args(["snapshots", "--snapshotter", snapshotter, "ls"]))?;
-        let keys = list
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split_whitespace().next());
-        Ok(keys.map(str::to_owned).collect())
-    }
-
     fn wait_ready(&mut self) -> Result<()> {
         let socket = self.socket();
         self.process.until(READY_DEADLINE, "it answered", || {

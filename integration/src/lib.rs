@@ -4,22 +4,30 @@
 //! |---|---|
 //! | [`scene`] | the stage of a test: a folder, and the promise that nothing stays behind |
 //! | [`process`], [`wait`], [`port`], [`mounts`] | children, waiting for facts, loopback ports, the mount table |
-//! | [`registry`], [`containerd`] | the real parts, private to a scene |
+//! | [`registry`], [`containerd`], [`slipwayd`], [`slipway`], [`cri`] | the real parts, private to a scene |
+//! | [`node`] | all of them on one stage |
 //! | [`meter`] | a counting relay: what really went over the wire |
 //! | [`binaries`] | the workspace's own programs |
 //! | [`image`] | test images, made in code or from Debian packages |
-//! | [`unpack`] | independent unpackers: umoci, GNU tar |
+//! | [`unpack`], [`erofs`] | independent readers: umoci, GNU tar, the kernel |
 //! | [`compare`] | two trees, path by path |
+//! | [`demo`] | the whole path, told step by step |
 
 pub mod binaries;
 pub mod compare;
 pub mod containerd;
+pub mod cri;
+pub mod demo;
+pub mod erofs;
 pub mod image;
 pub mod meter;
 pub mod mounts;
+pub mod node;
 pub mod port;
 pub mod process;
 pub mod registry;
 pub mod scene;
+pub mod slipway;
+pub mod slipwayd;
 pub mod unpack;
 pub mod wait;

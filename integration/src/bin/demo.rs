@@ -1,0 +1,55 @@
+//! `make demo`: runs the demonstration, and leaves nothing running or mounted, also when it is interrupted.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use integration::scene::{self, Scene};
+use integration::{demo, mounts};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What shells say of a process that was interrupted.
+const EXIT_INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error:?}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let scene = Arc::new(Scene::create()?);
+    let dir = scene.dir().to_owned();
+    let told = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let (done, outcome) = tokio::sync::oneshot::channel();
+        // A thread of its own, not a task: an interrupted demonstration is left behind, never waited for.
+        std::thread::spawn(move || done.send(demo::run(scene, &mut std::io::stdout())));
+        tokio::select! {
+            outcome = outcome => outcome.context("the demonstration panicked")?.map(|()| true),
+            _ = interrupt.recv() => Ok(false),
+            _ = terminate.recv() => Ok(false),
+        }
+    });
+    scene::clear(&dir)?;
+    if !told? {
+        return Ok(ExitCode::from(EXIT_INTERRUPTED));
+    }
+    let left = mounts::under(&dir)?;
+    ensure!(
+        left.is_empty() && !dir.exists(),
+        "left behind: {left:?} {}",
+        dir.display()
+    );
+    writeln!(std::io::stdout(), "\nnothing is left running or mounted")?;
+    Ok(ExitCode::SUCCESS)
+}

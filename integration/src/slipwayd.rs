@@ -1,0 +1,158 @@
+//! The daemon under test: the built program with a root, a run folder and a configuration of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::process::{self, Process};
+use crate::scene::Scene;
+use crate::{binaries, mounts};
+
+/// How long the daemon may take to answer, also when the machine is busy.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// How long it may take to end after SIGTERM.
+const END_DEADLINE: Duration = Duration::from_secs(30);
+
+/// `slipwayd run`. Dropping it kills it; its mount goes with the scene.
+pub struct Slipwayd {
+    dir: PathBuf,
+    process: Process,
+}
+
+impl Slipwayd {
+    /// Starts a daemon whose reads wait for the registry at most `read_deadline`, and waits until it answers.
+    pub fn start(scene: &Scene, read_deadline: Duration) -> Result<Self> {
+        let dir = scene.folder("slipway")?;
+        let config = format!(
+            "root = \"{0}/root\"\nrun_dir = \"{0}/run\"\n\n[log]\nlevel = \"debug\"\n\n[fuse]\nread_deadline = \"{1}ms\"\n",
+            dir.display(),
+            read_deadline.as_millis()
+        );
+        std::fs::write(dir.join("config.toml"), config).context("write the daemon's configuration")?;
+        let process = serve(&dir)?;
+        Ok(Slipwayd { dir, process })
+    }
+
+    /// The socket for containerd.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("run/slipwayd.sock")
+    }
+
+    /// Folder of its lasting state.
+    pub fn root(&self) -> PathBuf {
+        self.dir.join("root")
+    }
+
+    /// A command of the daemon's program that talks to this daemon.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = configured(&self.dir)?;
+        command.args(arguments);
+        Ok(command)
+    }
+
+    /// What `slipwayd images --json` says of the image with this reference.
+    pub fn image(&self, reference: &str) -> Result<Option<Value>> {
+        let images = self.images()?;
+        Ok(images.into_iter().find(|image| image["reference"] == reference))
+    }
+
+    /// What `slipwayd images --json` says.
+    pub fn images(&self) -> Result<Vec<Value>> {
+        let text = process::text(&mut self.command(&["images", "--json"])?)?;
+        serde_json::from_str(&text).context("parse the answer of slipwayd images")
+    }
+
+    /// Kills it without warning.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Kills it without warning and starts it again on the same folders.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = serve(&self.dir)?;
+        Ok(())
+    }
+
+    /// Asks it to end and waits for that; it must succeed and leave no mount.
+    pub fn stop(mut self) -> Result<()> {
+        let status = self.process.terminate(END_DEADLINE)?;
+        anyhow::ensure!(
+            status.success(),
+            "slipwayd ended with {status}\n{}",
+            self.process.log_tail()
+        );
+        let left = mounts::under(&self.dir)?;
+        anyhow::ensure!(left.is_empty(), "slipwayd left mounts: {left:?}");
+        Ok(())
+    }
+}
+
+fn configured(dir: &Path) -> Result<Command> {
+    let mut command = binaries::slipwayd()?;
+    command.arg("--config").arg(dir.join("config.toml"));
+    Ok(command)
+}
+
+fn serve(dir: &Path) -> Result<Process> {
+    let mut command = configured(dir)?;
+    command.arg("run");
+    let mut process = Process::start("slipwayd", command, &dir.join("log"))?;
+    process.until(READY_DEADLINE, "it answered", || {
+        let status = process::output(configured(dir).ok()?.arg("status")).ok()?;
+        status.status.success().then_some(())
+    })?;
+    Ok(process)
+}
+
+/// `slipwayd mount`: one image in one folder. Dropping it kills it; its mount goes with the scene.
+pub struct ImageMount {
+    point: PathBuf,
+    process: Process,
+}
+
+impl ImageMount {
+    /// Mounts `image` (in skopeo's notation) at a folder `name` in the scene and waits until it is there.
+    pub fn start(scene: &Scene, name: &str, image: &str, read_deadline: Duration) -> Result<Self> {
+        let point = scene.folder(name)?;
+        let config = scene.path(&format!("{name}.toml"))?;
+        let text = format!("[fuse]\nread_deadline = \"{}ms\"\n", read_deadline.as_millis());
+        std::fs::write(&config, text).context("write the configuration")?;
+        let mut command = binaries::slipwayd()?;
+        command
+            .arg("--config")
+            .arg(&config)
+            .args(["mount", image])
+            .arg(&point);
+        command
+            .arg("--cache-dir")
+            .arg(scene.folder(&format!("{name}.cache"))?);
+        let mut process = Process::start("slipwayd mount", command, &scene.path(&format!("{name}.log"))?)?;
+        process.until(READY_DEADLINE, "it was mounted", || {
+            let points = mounts::under(&point).ok()?;
+            (!points.is_empty()).then_some(())
+        })?;
+        Ok(ImageMount { point, process })
+    }
+
+    /// The image's root.
+    pub fn point(&self) -> &Path {
+        &self.point
+    }
+
+    /// Asks it to end; it must succeed and leave no mount.
+    pub fn stop(mut self) -> Result<()> {
+        let status = self.process.terminate(END_DEADLINE)?;
+        anyhow::ensure!(
+            status.success(),
+            "slipwayd mount ended with {status}\n{}",
+            self.process.log_tail()
+        );
+        let left = mounts::under(&self.point)?;
+        anyhow::ensure!(left.is_empty(), "slipwayd mount left mounts: {left:?}");
+        Ok(())
+    }
+}
