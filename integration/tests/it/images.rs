@@ -1,7 +1,7 @@
 //! The test images themselves: two independent unpackers agree on them, so that they can be oracles.
 
 use integration::compare::{self, Allowed};
-use integration::image::{busybox, edge};
+use integration::image::{busybox, debian, edge};
 use integration::scene::Scene;
 use integration::unpack;
 
@@ -52,4 +52,14 @@ fn edge_image_unpacks_as_it_is_written() {
         std::fs::read(root.join("opaque/upper")).unwrap(),
         b"only this is left"
     );
+}
+
+#[test]
+fn debian_image_is_as_large_as_real_ones() {
+    let blobs = debian::image().unwrap().join("blobs/sha256");
+    let sizes = std::fs::read_dir(blobs)
+        .unwrap()
+        .map(|blob| blob.unwrap().metadata().unwrap().len());
+    let total: u64 = sizes.sum();
+    assert!(total >= 100_000_000, "{total} bytes");
 }

@@ -3,5 +3,6 @@
 
 mod images;
 mod layering;
+mod local;
 mod no_forgotten_files;
 mod node;

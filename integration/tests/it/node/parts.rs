@@ -1,24 +1,13 @@
 //! The harness itself: each part starts, answers, dies and comes back, and a scene leaves nothing behind.
 
-use std::path::Path;
 use std::process::Command;
 
 use integration::containerd::{Containerd, Options};
 use integration::image::busybox;
 use integration::registry::{Access, PASSWORD, Registry, USER};
 use integration::scene::Scene;
+use integration::slipway::{oci, push};
 use integration::{mounts, port, process};
-
-fn push(layout: &Path, tag: &str, reference: &str, more: &[&str]) {
-    let mut skopeo = Command::new("skopeo");
-    skopeo
-        .args(["copy", "--quiet", "--dest-tls-verify=false"])
-        .args(more);
-    skopeo
-        .arg(format!("oci:{}:{tag}", layout.display()))
-        .arg(format!("docker://{reference}"));
-    process::run(&mut skopeo).unwrap();
-}
 
 #[test]
 fn registry_dies_and_comes_back_with_its_images() {
@@ -27,7 +16,7 @@ fn registry_dies_and_comes_back_with_its_images() {
     busybox::make(&layout).unwrap();
     let mut registry = Registry::start(&scene).unwrap();
     let reference = registry.reference("busybox:1");
-    push(&layout, "busybox:1", &reference, &[]);
+    push(&layout, "busybox:1", &reference).unwrap();
     registry.kill();
     assert!(!port::answers(registry.address()));
     registry.restart().unwrap();
@@ -43,12 +32,14 @@ fn registry_asks_for_the_password() {
     busybox::make(&layout).unwrap();
     let registry = Registry::start_with(&scene, "guarded", Access::Password).unwrap();
     let reference = registry.reference("busybox:1");
-    push(
-        &layout,
-        "busybox:1",
-        &reference,
-        &[&format!("--dest-creds={USER}:{PASSWORD}")],
-    );
+    let mut push = Command::new("skopeo");
+    push.args([
+        "copy",
+        "--quiet",
+        "--dest-tls-verify=false",
+        &format!("--dest-creds={USER}:{PASSWORD}"),
+    ]);
+    process::run(push.args([oci(&layout, "busybox:1"), format!("docker://{reference}")])).unwrap();
     let mut anonymous = Command::new("skopeo");
     anonymous.args([
         "inspect",
@@ -67,7 +58,7 @@ fn containerd_runs_a_container_and_a_scene_leaves_nothing_behind() {
     busybox::make(&layout).unwrap();
     let registry = Registry::start(&scene).unwrap();
     let reference = registry.reference("busybox:1");
-    push(&layout, "busybox:1", &reference, &[]);
+    push(&layout, "busybox:1", &reference).unwrap();
     let options = Options {
         snapshotter_socket: &dir.join("nobody.sock"),
         pause_image: None,
