@@ -1,1 +1,27 @@
 //! The OCI distribution protocol over HTTP: authentication, manifests, ranges, uploads.
+//!
+//! ```text
+//! Repository  manifests, blobs, uploads of one repository
+//!   -> download  a body that resumes where a connection broke        upload  POST, PATCH..., PUT
+//!     -> client    one request: authorize, send, repeat, judge the answer
+//!       -> endpoint  which address a host stands for     auth  tokens     credentials  who we are
+//! ```
+//! Requests that may be repeated are repeated here a few times, within about a second. Waiting longer is the caller's
+//! decision: errors tell by `is_retryable` and `retry_after`.
+
+mod answer;
+mod auth;
+mod challenge;
+mod client;
+mod credentials;
+mod download;
+mod endpoint;
+mod range;
+mod repository;
+mod upload;
+
+pub use self::repository::Repository;
+pub(crate) use self::upload::Upload;
+
+#[cfg(test)]
+mod tests;
