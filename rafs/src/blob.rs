@@ -1,4 +1,4 @@
-//! The file that holds chunks: its builder, its chunk table and its table of contents.
+//! The file that holds chunks: its builder, its chunk infos, its table of contents, units that chunks share.
 //!
 //! ```text
 //! chunks | header "image.blob" | chunk infos, 4096-byte header | header "blob.meta"

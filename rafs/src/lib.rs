@@ -9,7 +9,7 @@
 //! | [`image`] | reading a bootstrap: superblock, tables, inodes, directories, extents |
 //! | [`tree`] | a file system in memory, what a writer starts from |
 //! | [`build`] | writing a bootstrap from a tree |
-//! | [`blob`] | the file that holds chunks: its builder, its chunk table and its table of contents |
+//! | [`blob`] | the file that holds chunks: its builder, its chunk infos, its table of contents, units that chunks share |
 //! | [`chunk`] | one chunk: its digest, its codec, its place |
 
 #![forbid(unsafe_code)]

@@ -81,9 +81,21 @@ impl Units {
         })
     }
 
-    /// Says which part of which unit a chunk is.
+    /// Says which part of which unit a chunk is. Where chunk infos were read, they have to agree with the chunk.
     pub fn piece(&self, chunk: &ChunkRef) -> Result<Piece, MetaError> {
-        if chunk.codec != Codec::Shared {
+        let info = match &self.meta {
+            Some(meta) => Some((meta, meta.chunk(chunk.index)?)),
+            None => None,
+        };
+        let corrupt = |what| MetaError::Corrupt { what, offset: 0 };
+        let is_shared = chunk.codec == Codec::Shared;
+        let agrees = info.is_none_or(|(_, info)| {
+            info.uncompressed == chunk.uncompressed && (is_shared || info.compressed == chunk.compressed)
+        });
+        if !agrees {
+            return Err(corrupt("chunk info and chunk table disagree on a chunk's place"));
+        }
+        if !is_shared {
             return Ok(Piece {
                 unit: Unit {
                     stored: chunk.compressed,
@@ -94,12 +106,7 @@ impl Units {
                 len: chunk.uncompressed.len,
             });
         }
-        let corrupt = |what| MetaError::Corrupt { what, offset: 0 };
-        let meta = (self.meta.as_ref()).ok_or_else(|| corrupt("a chunk that shares a unit has no info"))?;
-        let info = meta.chunk(chunk.index)?;
-        if info.uncompressed != chunk.uncompressed {
-            return Err(corrupt("chunk info and chunk table disagree on a chunk's place"));
-        }
+        let (meta, info) = info.ok_or_else(|| corrupt("a chunk that shares a unit has no info"))?;
         let unit = match info.flags & (CHUNK_BATCH | CHUNK_ZRAN | CHUNK_ENCRYPTED) {
             CHUNK_BATCH => self.batch(meta, info.context, info.compressed.offset)?,
             CHUNK_ZRAN => Self::gzip(meta, info.context)?,

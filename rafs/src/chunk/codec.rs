@@ -79,7 +79,7 @@ pub(crate) fn expand(codec: Codec, stored: &[u8], out: &mut [u8]) -> Option<usiz
 
 /// Hashes and compresses `content`; stored raw where compression does not shrink it.
 ///
-/// `level` is zstd's; other compressors have none. Gzip is only ever referenced, so it stores raw.
+/// `content` is at most a chunk: 16 MiB. `level` is zstd's; other compressors have none. Gzip is only ever referenced, so it stores raw.
 pub fn encode(content: Vec<u8>, compressor: Compressor, level: i32, digester: Digester) -> EncodedChunk {
     let digest = digester.digest(&content);
     let len = u32::try_from(content.len()).expect("a chunk is at most 16 MiB");
@@ -97,43 +97,41 @@ pub fn encode(content: Vec<u8>, compressor: Compressor, level: i32, digester: Di
 
 /// Compresses `content`, or returns `None` if that does not make it smaller.
 pub(crate) fn shrink(content: &[u8], compressor: Compressor, level: i32) -> Option<Vec<u8>> {
-    ENCODER.with_borrow_mut(|slot| {
-        let encoder = slot.get_or_insert_with(|| Encoder {
-            zstd: zstd::bulk::Compressor::new(level).expect("a context without dictionary is always made"),
-            level,
-            room: Vec::new(),
-        });
-        let len = match compressor {
-            Compressor::None | Compressor::Gzip => return None,
-            Compressor::Zstd => encoder.zstd(content, level)?,
-            Compressor::Lz4Block => encoder.lz4(content)?,
-        };
-        (len < content.len()).then(|| encoder.room[..len].to_vec())
-    })
+    let smaller = match compressor {
+        Compressor::None | Compressor::Gzip => None,
+        Compressor::Lz4Block => Some(lz4_flex::block::compress(content)),
+        Compressor::Zstd => ENCODER.with_borrow_mut(|slot| {
+            slot.get_or_insert_with(|| Encoder::new(level))
+                .compress(content, level)
+        }),
+    };
+    smaller.filter(|smaller| smaller.len() < content.len())
 }
 
 impl Encoder {
-    fn zstd(&mut self, content: &[u8], level: i32) -> Option<usize> {
+    fn new(level: i32) -> Self {
+        Encoder {
+            zstd: zstd::bulk::Compressor::new(level).expect("a context without dictionary is always made"),
+            level,
+            room: Vec::new(),
+        }
+    }
+
+    fn compress(&mut self, content: &[u8], level: i32) -> Option<Vec<u8>> {
         if self.level != level {
             self.zstd.set_compression_level(level).ok()?;
             self.level = level;
         }
         // The full bound, not the content's length: with less room zstd takes other paths, slower ones.
-        self.make_room(zstd::zstd_safe::compress_bound(content.len()));
-        self.zstd
-            .compress_to_buffer(content, self.room.as_mut_slice())
-            .ok()
-    }
-
-    fn lz4(&mut self, content: &[u8]) -> Option<usize> {
-        self.make_room(lz4_flex::block::get_maximum_output_size(content.len()));
-        lz4_flex::block::compress_into(content, &mut self.room).ok()
-    }
-
-    fn make_room(&mut self, len: usize) {
-        if self.room.len() < len {
-            self.room.resize(len, 0);
+        let bound = zstd::zstd_safe::compress_bound(content.len());
+        if self.room.len() < bound {
+            self.room.resize(bound, 0);
         }
+        let len = self
+            .zstd
+            .compress_to_buffer(content, self.room.as_mut_slice())
+            .ok()?;
+        Some(self.room[..len].to_vec())
     }
 }
 
@@ -218,6 +216,16 @@ mod tests {
                 );
                 assert!(matches!(error, Err(DecodeError::Corrupt { expected }) if expected == len));
             }
+        }
+    }
+
+    #[test]
+    fn levels_out_of_range_are_the_nearest() {
+        let content = b"slipway ".repeat(500);
+        for (level, nearest) in [(i32::MAX, 22), (99, 22)] {
+            let [one, other] = [level, nearest]
+                .map(|level| encode(content.clone(), Compressor::Zstd, level, Digester::Sha256));
+            assert_eq!(one.data, other.data);
         }
     }
 

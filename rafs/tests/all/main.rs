@@ -5,5 +5,6 @@ mod fixture;
 mod hostile_blob;
 mod model;
 mod mutation;
+mod own_blob;
 mod random;
 mod round_trip;
