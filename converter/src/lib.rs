@@ -1,1 +1,41 @@
 //! Batch work: OCI images to RAFS and back, and the `slipway` command.
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`convert`] | conversion: layers in parallel, one merge, the manifest |
+//! | [`opened`], [`walk`] | a RAFS image opened for reading, and all its paths |
+//! | [`check`], [`inspect`], [`listing`], [`unpack`] | what is done with it |
+//! | [`tarball`] | reading tar streams exactly |
+//! | [`layer`] | one layer as a list of changes |
+//! | [`overlay`] | laying layers over each other |
+//! | [`origin`], [`platform`] | finding the image to convert |
+//! | [`manifest`] | the manifest of a RAFS image |
+//! | [`progress`] | what a conversion tells while it runs |
+//! | [`error`] | why any of it fails |
+
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod convert;
+mod decompress;
+pub mod error;
+mod fetch;
+pub mod inspect;
+pub mod layer;
+pub mod listing;
+pub mod manifest;
+mod name;
+pub mod opened;
+pub mod origin;
+pub mod overlay;
+mod pack;
+mod pipe;
+pub mod platform;
+pub mod progress;
+pub mod tarball;
+pub mod unpack;
+pub mod walk;
+
+pub use error::Error;
+pub use name::CleanPath;
+pub use pack::ChunkOptions;

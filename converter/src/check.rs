@@ -1,0 +1,155 @@
+//! Checking a RAFS image: the manifest's shape, the bootstrap, the blobs, and on request every chunk.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use oci_spec::image::Digest;
+use rafs::{BlobIndex, ChunkRef, Image};
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::fetch;
+use crate::manifest;
+use crate::opened::RafsImage;
+
+/// What a check looked at and what it found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Findings {
+    /// Names the superblock counts.
+    pub inode_count: u64,
+    /// Blobs in the blob table.
+    pub blob_count: u64,
+    /// Chunks that were read and verified; 0 unless that was asked for.
+    pub chunk_count: u64,
+    /// What is wrong, one sentence each. Empty: nothing.
+    pub faults: Vec<String>,
+}
+
+/// Checks a bootstrap alone.
+pub fn check_bootstrap(image: &Image<Bytes>) -> Findings {
+    Findings {
+        inode_count: image.inode_count(),
+        blob_count: image.blobs().len() as u64,
+        chunk_count: 0,
+        faults: rafs::image::check(image)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    }
+}
+
+/// What a failure to open a bootstrap means as an answer: `None` if it is no RAFS v6 bootstrap at all, or not one
+/// this reader knows.
+pub fn damage(error: &Error) -> Option<Findings> {
+    match error {
+        Error::Bootstrap {
+            source: source @ rafs::Error::Corrupt { .. },
+            ..
+        } => Some(Findings {
+            faults: vec![source.to_string()],
+            ..Findings::default()
+        }),
+        _ => None,
+    }
+}
+
+/// Checks an image where it lies. `with_data`: fetches and verifies every chunk.
+pub async fn check_image(image: Arc<RafsImage>, with_data: bool) -> Result<Findings, Error> {
+    let mut findings = check_bootstrap(&image.bootstrap);
+    findings.faults.extend(manifest_faults(&image));
+    for number in 0..image.bootstrap.blobs().len() {
+        let blob = BlobIndex(u16::try_from(number).map_err(|_| too_many_blobs())?);
+        findings.faults.extend(blob_fault(&image, blob).await?);
+    }
+    // Chunks of missing blobs would only repeat what is known.
+    if with_data && findings.faults.is_empty() {
+        verify_chunks(image, &mut findings).await?;
+    }
+    Ok(findings)
+}
+
+fn too_many_blobs() -> Error {
+    Error::NotRafs {
+        place: "the blob table".to_owned(),
+        reason: "it lists more blobs than the format allows",
+    }
+}
+
+/// What is wrong with the order and kinds of layers.
+fn manifest_faults(image: &RafsImage) -> Vec<String> {
+    let found = &image.found.manifest;
+    let mut faults = Vec::new();
+    let bootstrap = manifest::bootstrap_layer(found);
+    if bootstrap != found.layers().last() {
+        faults.push("manifest: the bootstrap is not the last layer".to_owned());
+    }
+    let others = found.layers().iter().filter(|layer| Some(*layer) != bootstrap);
+    let listed: HashSet<&str> = manifest::data_layers(found)
+        .map(|layer| layer.digest().digest())
+        .collect();
+    let strangers = others.filter(|layer| !listed.contains(layer.digest().digest()));
+    faults.extend(
+        strangers.map(|layer| format!("manifest: layer {} is neither data nor bootstrap", layer.digest())),
+    );
+    let blobs = image.bootstrap.blobs().iter();
+    let unlisted = blobs.filter(|blob| !listed.contains(blob.id.as_str()));
+    faults.extend(unlisted.map(|blob| {
+        format!(
+            "manifest: blob {} of the bootstrap is not among the layers",
+            blob.id
+        )
+    }));
+    faults
+}
+
+/// Whether a blob is there and long enough for its chunks.
+async fn blob_fault(image: &RafsImage, blob: BlobIndex) -> Result<Option<String>, Error> {
+    let table = &image.bootstrap.blobs()[usize::from(blob.0)];
+    let digest: Digest = image.blob_digest(blob)?;
+    let len = match image.source.blob_len(&digest).await {
+        Ok(len) => len,
+        Err(proto::image::Error::NotFound { .. }) => return Ok(Some(format!("blob {}: missing", table.id))),
+        Err(error) => return Err(error.into()),
+    };
+    let needed = image
+        .bootstrap
+        .chunks(blob)
+        .filter_map(Result::ok)
+        .map(compressed_end)
+        .max()
+        .unwrap_or(0);
+    let needed = needed.max(table.compressed_size);
+    Ok((len < needed).then(|| format!("blob {}: {len} bytes, the bootstrap needs {needed}", table.id)))
+}
+
+fn compressed_end(chunk: ChunkRef) -> u64 {
+    chunk
+        .compressed
+        .offset
+        .saturating_add(u64::from(chunk.compressed.len))
+}
+
+/// Reads every chunk of the tables, blob by blob in the order it lies there.
+async fn verify_chunks(image: Arc<RafsImage>, findings: &mut Findings) -> Result<(), Error> {
+    let mut wanted = Vec::new();
+    for number in 0..image.bootstrap.blobs().len() {
+        let blob = BlobIndex(u16::try_from(number).map_err(|_| too_many_blobs())?);
+        wanted.extend(image.bootstrap.chunks(blob).filter_map(Result::ok));
+    }
+    wanted.sort_by_key(|chunk| (chunk.blob, chunk.compressed.offset));
+    let mut chunks = std::pin::pin!(fetch::fetch(Arc::clone(&image), wanted));
+    while let Some(decoded) = chunks.next().await {
+        match decoded? {
+            (_, Ok(_)) => findings.chunk_count += 1,
+            (chunk, Err(fault)) => {
+                let blob = &image.bootstrap.blobs()[usize::from(chunk.blob.0)].id;
+                findings
+                    .faults
+                    .push(format!("blob {blob}: chunk {}: {fault}", chunk.index));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! How errors are told: one line with its causes, then what to do next.
+
+use converter::Error;
+use converter::error::{LayerError, Refusal};
+use proto::image;
+
+use super::printer::Printer;
+
+/// The user pressed Ctrl-C.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted;
+
+/// Prints `error: ...: cause: cause` and, where we know what helps, `hint: ...`.
+pub(crate) fn print(printer: &Printer, error: &anyhow::Error) {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        // Wrappers that say no more than their source are not repeated.
+        if !text.ends_with(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    printer.note(&format!("error: {}", text.replace('\n', " ")));
+    if let Some(hint) = hint(error) {
+        printer.note(&format!("hint: {hint}"));
+    }
+}
+
+/// The reader of our output has gone, as `head` does: no error.
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    }) && !error.chain().any(|cause| cause.is::<image::Error>())
+}
+
+fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    if error.is::<Interrupted>() {
+        return Some("nothing was tagged; run the same command again");
+    }
+    error
+        .chain()
+        .find_map(|cause| match cause.downcast_ref::<Error>() {
+            Some(error) => hint_of(error),
+            None => None,
+        })
+}
+
+fn hint_of(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Refused { reason, .. } => refusal_hint(reason),
+        Error::Layer { source, .. } => layer_hint(source),
+        Error::NotRafs { .. } => Some("convert the image first: slipway convert SRC DST"),
+        Error::Bootstrap { source, .. } => match source {
+            rafs::Error::Foreign { .. } => Some("give an image name, or the image.boot of a RAFS v6 image"),
+            rafs::Error::Unsupported { .. } => {
+                Some("the image needs a newer slipway or the tool that made it")
+            }
+            rafs::Error::Corrupt { .. } => Some("fetch the file again, or convert the image again"),
+        },
+        Error::Chunk { .. } => {
+            Some("slipway check --data lists all damaged chunks; push or convert the image again")
+        }
+        Error::NotEmpty { .. } => Some("unpack into a new folder"),
+        Error::Image(_)
+        | Error::Document { .. }
+        | Error::Build(_)
+        | Error::Path { .. }
+        | Error::Io { .. }
+        | Error::Threads(_)
+        | Error::Interrupted => None,
+    }
+}
+
+fn refusal_hint(reason: &Refusal) -> Option<&'static str> {
+    match reason {
+        Refusal::AlreadyRafs => Some("slipway inspect shows it; use skopeo copy to move it"),
+        Refusal::NoPlatform { .. } => Some("choose one with --platform OS/ARCH[/VARIANT]"),
+        Refusal::Encrypted => Some("decrypt the image first, for example with skopeo copy --decryption-key"),
+        Refusal::NotAnImage(_) | Refusal::UnknownLayer(_) => {
+            Some("only images of file-system layers can be mounted")
+        }
+        Refusal::LayerCount { .. } => Some("the image is damaged at its source; build or push it again"),
+    }
+}
+
+fn layer_hint(error: &LayerError) -> Option<&'static str> {
+    match error {
+        LayerError::DiffId { .. } | LayerError::Tar(_) | LayerError::Decompress(_) => {
+            Some("the layer is damaged at its source; build or push the image again")
+        }
+        LayerError::UnsupportedCompression(_) => Some("recompress the layer with gzip or zstd"),
+        LayerError::Entry { .. } => {
+            Some("the layer was made wrong; other tools may drop or misplace this entry")
+        }
+        LayerError::TooManyChunks { .. } => Some("use a larger --chunk-size"),
+        LayerError::Interrupted => None,
+    }
+}

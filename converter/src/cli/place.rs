@@ -1,0 +1,83 @@
+//! Arguments that name images and files, and opening them.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use clap::Args;
+use converter::opened::{self, RafsImage};
+use converter::platform::Platform;
+use proto::image::{ImageSource, Location, Options};
+use rafs::Image;
+
+/// How to reach registries.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Access {
+    /// Talk plain HTTP to registries instead of HTTPS.
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+}
+
+/// Which image to read.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Which {
+    /// Image of an index to take, as OS/ARCH[/VARIANT] [default: linux and this machine's processor].
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+/// An image or the bootstrap of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// A bootstrap file.
+    File(PathBuf),
+    /// An image, by name.
+    Image(Location),
+}
+
+impl Access {
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            plain_http: self.plain_http,
+            ..Options::default()
+        }
+    }
+}
+
+impl Which {
+    /// Opens a RAFS image.
+    pub(crate) async fn open(&self, location: &Location) -> anyhow::Result<RafsImage> {
+        let source = ImageSource::open(location, &self.access.options()).await?;
+        Ok(RafsImage::open(source, &location.to_string(), self.platform.as_ref()).await?)
+    }
+
+    /// Opens the bootstrap of an image or file.
+    pub(crate) async fn open_bootstrap(&self, subject: &Subject) -> anyhow::Result<Image<Bytes>> {
+        match subject {
+            Subject::File(path) => Ok(opened::open_file(path)?),
+            Subject::Image(location) => Ok(self.open(location).await?.bootstrap),
+        }
+    }
+}
+
+impl std::str::FromStr for Subject {
+    type Err = proto::image::Error;
+
+    /// A file that is there is meant before a registry that may be.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match Path::new(text).is_file() {
+            true => Ok(Subject::File(text.into())),
+            false => text.parse().map(Subject::Image),
+        }
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Subject::File(path) => path.display().fmt(f),
+            Subject::Image(location) => location.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Worked layers to one file system and its bootstrap.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rafs::BlobIndex;
+use rafs::blob::BlobInfo;
+use rafs::build::{self, BuildError};
+use rafs::tree::ChunkId;
+
+use super::build_options;
+use super::work::Worked;
+use crate::error::Error;
+use crate::overlay::Overlay;
+use crate::pack::ChunkOptions;
+
+/// The format's limit: device numbers of one byte, 0 being the bootstrap.
+const BLOB_COUNT_MAX: u64 = 255;
+
+/// A merged image.
+#[derive(Debug)]
+pub(super) struct Merged {
+    pub(super) bootstrap: Vec<u8>,
+    /// Bytes of chunks that lie in more than one layer's blob and are referenced in the lowest only.
+    pub(super) shared_len: u64,
+}
+
+/// Lays the layers over each other, lowest first. A chunk that a lower layer's blob has too is referenced there.
+pub(super) fn merge(layers: &[(String, Arc<Worked>)], options: ChunkOptions) -> Result<Merged, Error> {
+    let mut overlay = Overlay::default();
+    let mut blobs = Blobs::default();
+    for (digest, layer) in layers {
+        let chunks = match &layer.blob {
+            Some(blob) => blobs.add(blob)?,
+            None => Vec::new(),
+        };
+        let chunks: Vec<ChunkId> = layer
+            .packed
+            .chunk_of_slot
+            .iter()
+            .map(|chunk| chunks[*chunk as usize])
+            .collect();
+        overlay
+            .apply(&layer.changes, &chunks)
+            .map_err(|source| Error::Layer {
+                layer: digest.clone(),
+                source,
+            })?;
+    }
+    let bootstrap = build::bootstrap(&overlay.finish(), &blobs.blobs, &build_options(options))?;
+    Ok(Merged {
+        bootstrap,
+        shared_len: blobs.shared_len,
+    })
+}
+
+/// The blobs of the image and what is in them.
+#[derive(Default)]
+struct Blobs {
+    blobs: Vec<BlobInfo>,
+    index: HashMap<[u8; 32], BlobIndex>,
+    first: HashMap<(rafs::Digest, u32), ChunkId>,
+    shared_len: u64,
+}
+
+impl Blobs {
+    /// Adds a layer's blob. Gives, by the chunk's number in it, the place to reference.
+    fn add(&mut self, blob: &BlobInfo) -> Result<Vec<ChunkId>, BuildError> {
+        let is_known = self.index.contains_key(&blob.id);
+        if !is_known {
+            let too_many = BuildError::TooLarge {
+                what: "the number of blobs",
+                limit: BLOB_COUNT_MAX,
+            };
+            let index = u16::try_from(self.blobs.len()).map_err(|_| too_many)?;
+            self.index.insert(blob.id, BlobIndex(index));
+            self.blobs.push(blob.clone());
+        }
+        let own = self.index[&blob.id];
+        let chunks = blob.chunks.iter().map(|chunk| {
+            let key = (chunk.digest, chunk.uncompressed.len);
+            let place = *self.first.entry(key).or_insert(ChunkId {
+                blob: own,
+                index: chunk.index,
+            });
+            if !is_known && place.blob != own {
+                self.shared_len += u64::from(chunk.uncompressed.len);
+            }
+            place
+        });
+        Ok(chunks.collect())
+    }
+}

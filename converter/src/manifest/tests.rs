@@ -1,0 +1,103 @@
+//! Tests of what goes into manifests.
+
+use super::*;
+
+fn layer(blob: Option<&str>) -> DataLayer {
+    DataLayer {
+        blob: blob.map(|digest| (digest.to_owned(), 1)),
+    }
+}
+
+#[test]
+fn bootstraps_are_packed_the_same_every_time_and_come_out_again() {
+    let packed = pack_bootstrap(b"bootstrap").unwrap();
+    assert_eq!(packed.bytes, pack_bootstrap(b"bootstrap").unwrap().bytes);
+    assert_eq!(unpack_bootstrap(&packed.bytes).unwrap().unwrap(), b"bootstrap");
+    let mut archive = Vec::new();
+    MultiGzDecoder::new(&packed.bytes[..])
+        .read_to_end(&mut archive)
+        .unwrap();
+    assert_eq!(<[u8; 32]>::from(Sha256::digest(&archive)), packed.diff_id);
+    let mut entries = tar::Archive::new(&archive[..]);
+    let seen: Vec<_> = entries
+        .entries()
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            (
+                String::from_utf8(entry.path_bytes().into_owned()).unwrap(),
+                entry.header().mode().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("image/".to_owned(), 0o755),
+            ("image/image.boot".to_owned(), 0o444)
+        ]
+    );
+}
+
+#[test]
+fn archives_without_a_bootstrap_are_told() {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(4);
+    archive
+        .append_data(&mut header, "image/other", &b"data"[..])
+        .unwrap();
+    assert!(
+        unpack_bootstrap(&archive.into_inner().unwrap())
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
+fn the_config_keeps_what_it_had_and_gets_the_new_layers() {
+    let source = json!({
+        "architecture": "amd64", "os": "linux", "config": {"Env": ["A=b"], "Healthcheck": {"Test": ["x"]}},
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:a", "sha256:b"]},
+        "history": [{"created_by": "one"}, {"created_by": "env", "empty_layer": true}, {"created_by": "two"}],
+    });
+    let config = config(&source, &[layer(Some("sha256:blob")), layer(None)], "sha256:boot");
+    assert_eq!(config["config"], source["config"]);
+    assert_eq!(
+        config["rootfs"]["diff_ids"],
+        json!(["sha256:blob", "sha256:boot"])
+    );
+    let empty: Vec<_> = config["history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["empty_layer"].as_bool())
+        .collect();
+    assert_eq!(empty, [None, Some(true), Some(true), None]);
+}
+
+#[test]
+fn a_history_that_does_not_fit_is_left_alone() {
+    let source = json!({"history": [{"created_by": "squashed"}]});
+    let config = config(&source, &[layer(None), layer(Some("sha256:blob"))], "sha256:boot");
+    assert_eq!(config["history"][0], json!({"created_by": "squashed"}));
+    assert_eq!(config["history"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn manifests_are_the_same_bytes_every_time() {
+    let annotations: HashMap<String, String> = (0..20)
+        .map(|number| (format!("key{number}"), number.to_string()))
+        .collect();
+    let write = || {
+        let layers = vec![Part::blob("sha256:x", 1), Part::bootstrap("sha256:y", 2)];
+        manifest(Part::config("sha256:c", 3), layers, Some(&annotations.clone())).unwrap()
+    };
+    assert_eq!(write(), write());
+    let text = String::from_utf8(write()).unwrap();
+    assert!(
+        text.contains(r#""annotations":{"containerd.io/snapshot/nydus-blob":"true"}"#),
+        "{text}"
+    );
+    assert!(text.find("key10").unwrap() < text.find("key2").unwrap());
+}

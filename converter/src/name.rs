@@ -1,0 +1,154 @@
+//! Names inside an image: cleaned to components under the root, whiteouts told apart.
+
+use crate::error::Problem;
+
+/// Linux's limit, and the format's.
+pub(crate) const NAME_LEN_MAX: usize = 255;
+
+const WHITEOUT: &[u8] = b".wh.";
+const AUFS_META: &[u8] = b".wh..wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// A path as components from the root, none of them empty, `.` or `..`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CleanPath(Vec<Vec<u8>>);
+
+/// What a member's name says beside being a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// An ordinary name.
+    File(CleanPath),
+    /// `.wh.NAME`: hides NAME of lower layers.
+    Whiteout(CleanPath),
+    /// `.wh..wh..opq`: hides all that lower layers have in this directory.
+    Opaque(CleanPath),
+    /// Bookkeeping of AUFS (`.wh..wh.plnk` and the like), which every unpacker skips.
+    AufsMeta,
+}
+
+impl CleanPath {
+    /// Cleans `name` as a path under the root: `.` and empty parts vanish, `..` climbs no higher than the root.
+    pub fn clean(name: &[u8]) -> Self {
+        let mut parts: Vec<Vec<u8>> = Vec::new();
+        for part in components(name) {
+            match part {
+                b".." => drop(parts.pop()),
+                part => parts.push(part.to_vec()),
+            }
+        }
+        CleanPath(parts)
+    }
+
+    /// The components.
+    pub fn components(&self) -> &[Vec<u8>] {
+        &self.0
+    }
+
+    /// Directory and last component; `None` for the root.
+    pub(crate) fn split(&self) -> Option<(&[Vec<u8>], &[u8])> {
+        self.0
+            .split_last()
+            .map(|(name, parent)| (parent, name.as_slice()))
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        if self.0.iter().any(|part| part.contains(&0)) {
+            return Err(Problem::NulInName);
+        }
+        if self.0.iter().any(|part| part.len() > NAME_LEN_MAX) {
+            return Err(Problem::TooLong {
+                what: "a name",
+                limit: NAME_LEN_MAX,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Parts of a path that name something, `..` included.
+pub(crate) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+}
+
+/// Reads a member's name.
+pub(crate) fn meaning(name: &[u8]) -> Result<Meaning, Problem> {
+    let path = CleanPath::clean(name);
+    path.check()?;
+    let Some((parent, last)) = path.split() else {
+        return Ok(Meaning::File(path));
+    };
+    if last == OPAQUE {
+        return Ok(Meaning::Opaque(CleanPath(parent.to_vec())));
+    }
+    if path.0.iter().any(|part| part.starts_with(AUFS_META)) {
+        return Ok(Meaning::AufsMeta);
+    }
+    match last.strip_prefix(WHITEOUT) {
+        None => Ok(Meaning::File(path)),
+        Some(b"" | b"." | b"..") => Err(Problem::EmptyWhiteout),
+        Some(hidden) => {
+            let mut parts = parent.to_vec();
+            parts.push(hidden.to_vec());
+            Ok(Meaning::Whiteout(CleanPath(parts)))
+        }
+    }
+}
+
+/// Reads a hard link's target.
+pub(crate) fn link_target(name: &[u8]) -> Result<CleanPath, Problem> {
+    let path = CleanPath::clean(name);
+    path.check().map(|()| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> CleanPath {
+        CleanPath::clean(text.as_bytes())
+    }
+
+    #[test]
+    fn names_stay_under_the_root() {
+        for (name, cleaned) in [
+            ("./usr//bin/", "usr/bin"),
+            ("/etc/passwd", "etc/passwd"),
+            ("../../etc/passwd", "etc/passwd"),
+            ("a/../../b/./c", "b/c"),
+            ("a/..", ""),
+            ("...", "..."),
+            ("./", ""),
+        ] {
+            let expected: Vec<Vec<u8>> = cleaned
+                .split('/')
+                .filter(|part| !part.is_empty())
+                .map(|part| part.as_bytes().to_vec())
+                .collect();
+            assert_eq!(path(name).components(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn whiteouts_are_told_apart() {
+        assert_eq!(meaning(b"a/.wh.b"), Ok(Meaning::Whiteout(path("a/b"))));
+        assert_eq!(meaning(b"a/.wh..wh..opq"), Ok(Meaning::Opaque(path("a"))));
+        assert_eq!(meaning(b".wh..wh..opq"), Ok(Meaning::Opaque(path(""))));
+        assert_eq!(meaning(b".wh..hidden"), Ok(Meaning::Whiteout(path(".hidden"))));
+        assert_eq!(meaning(b".wh..wh.plnk/12.34"), Ok(Meaning::AufsMeta));
+        assert_eq!(meaning(b".wh..wh.aufs"), Ok(Meaning::AufsMeta));
+        assert_eq!(meaning(b"a/.whale"), Ok(Meaning::File(path("a/.whale"))));
+        for hostile in [&b".wh."[..], b"a/.wh..", b"a/.wh..."] {
+            assert_eq!(meaning(hostile), Err(Problem::EmptyWhiteout));
+        }
+    }
+
+    #[test]
+    fn impossible_names_are_refused() {
+        assert_eq!(meaning(b"a\0b"), Err(Problem::NulInName));
+        let limit = [b'x'; 255];
+        assert!(meaning(&limit).is_ok());
+        let longer = [b'x'; 256];
+        assert!(matches!(meaning(&longer), Err(Problem::TooLong { .. })));
+    }
+}

@@ -1,0 +1,88 @@
+//! A RAFS image opened for reading: its manifest, its bootstrap, and the way to its blobs.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use bytes::Bytes;
+use oci_spec::image::Digest;
+use proto::image::ImageSource;
+use rafs::{BlobIndex, Image};
+
+use crate::error::Error;
+use crate::manifest;
+use crate::origin::{self, Found};
+use crate::platform::Platform;
+
+/// Bootstrap layers are held in memory; an image of ten million files has about this.
+const BOOTSTRAP_LAYER_LEN_MAX: u64 = 2 << 30;
+
+/// A RAFS image and where it lies.
+pub struct RafsImage {
+    /// The place.
+    pub source: ImageSource,
+    /// The manifest.
+    pub found: Found,
+    /// The bootstrap.
+    pub bootstrap: Image<Bytes>,
+}
+
+impl RafsImage {
+    /// Finds the manifest for `platform` (the host's if `None`) and reads the bootstrap. `place` is for messages.
+    pub async fn open(source: ImageSource, place: &str, platform: Option<&Platform>) -> Result<Self, Error> {
+        let found = origin::find(&source, platform).await?;
+        let not_rafs = |reason| Error::NotRafs {
+            place: place.to_owned(),
+            reason,
+        };
+        let layer = manifest::bootstrap_layer(&found.manifest)
+            .ok_or_else(|| not_rafs("no layer of its manifest is marked as a bootstrap"))?;
+        let layer = source.small_blob(layer, BOOTSTRAP_LAYER_LEN_MAX).await?;
+        let unpacked = tokio::task::spawn_blocking(move || manifest::unpack_bootstrap(&layer))
+            .await
+            .map_err(|_| Error::Interrupted)?;
+        let bootstrap = unpacked
+            .map_err(|source| Error::Io {
+                doing: "unpacking the bootstrap of",
+                path: place.into(),
+                source,
+            })?
+            .ok_or_else(|| not_rafs("its bootstrap layer holds no image/image.boot"))?;
+        let bootstrap = Image::open(Bytes::from(bootstrap)).map_err(|source| Error::Bootstrap {
+            place: place.to_owned(),
+            source,
+        })?;
+        Ok(RafsImage {
+            source,
+            found,
+            bootstrap,
+        })
+    }
+
+    /// Digest under which a blob of the blob table lies at the source.
+    pub(crate) fn blob_digest(&self, blob: BlobIndex) -> Result<Digest, Error> {
+        let blobs = self.bootstrap.blobs();
+        let id = blobs.get(usize::from(blob.0)).map_or("", |blob| blob.id.as_str());
+        format!("sha256:{id}").parse().map_err(|_| Error::NotRafs {
+            place: format!("blob {id:?}"),
+            reason: "blobs are named by 64 hex digits",
+        })
+    }
+}
+
+/// Opens a bootstrap file.
+pub fn open_file(path: &Path) -> Result<Image<Bytes>, Error> {
+    let failed = |source| Error::Io {
+        doing: "reading",
+        path: path.to_owned(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(failed)?;
+    Image::open(Bytes::from(bytes)).map_err(|source| Error::Bootstrap {
+        place: path.display().to_string(),
+        source,
+    })
+}

@@ -1,0 +1,278 @@
+//! Laying layers over each other: whiteouts, replaced files, hard links across layers. Pure.
+//!
+//! The rules where unpackers disagree: whiteouts hold for lower layers only, wherever in the layer they stand; the
+//! last of several members of one name wins; a parent that no layer lists is made 0755 root:root at time 0; links
+//! on the way to a member are followed inside the root, the last component never.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rafs::tree::{Attr, ChunkId, InodeId, Node};
+use rafs::{Tree, tree};
+
+use crate::error::{LayerError, Problem};
+use crate::layer::{Action, Change, Content, refuse};
+use crate::name::{CleanPath, components};
+
+#[cfg(test)]
+mod tests;
+
+/// Linux gives up after as many links.
+const LINK_COUNT_MAX: u32 = 40;
+
+/// File system under construction, lowest layer first.
+#[derive(Debug)]
+pub struct Overlay {
+    tree: Tree,
+    /// Inodes so far; the tree numbers them in the order they are added.
+    inode_count: u32,
+    /// Inodes from here on belong to the layer being applied.
+    layer_start: u32,
+}
+
+impl Default for Overlay {
+    fn default() -> Self {
+        Overlay {
+            tree: Tree::new(implicit()),
+            inode_count: 1,
+            layer_start: 1,
+        }
+    }
+}
+
+impl Overlay {
+    /// Lays a layer over what is there. `chunks` tells, by slot, which chunk of which blob it is.
+    pub fn apply(&mut self, changes: &[Change], chunks: &[ChunkId]) -> Result<(), LayerError> {
+        self.layer_start = self.inode_count;
+        self.hide(changes)?;
+        for change in changes {
+            self.apply_one(change, chunks)
+                .map_err(|problem| refuse_change(change, problem))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the merge.
+    pub fn finish(self) -> Tree {
+        self.tree
+    }
+
+    /// Takes away what the layer hides. All paths are resolved before any name goes, so that the order of the
+    /// whiteouts does not matter.
+    fn hide(&mut self, changes: &[Change]) -> Result<(), LayerError> {
+        let mut hidden = Vec::new();
+        for change in changes {
+            let (dir, name) = match (&change.action, change.path.split()) {
+                (Action::Whiteout, Some((parent, name))) => (parent, Some(name)),
+                (Action::Opaque, _) => (change.path.components(), None),
+                _ => continue,
+            };
+            let dir = self
+                .find_dir(dir)
+                .map_err(|problem| refuse_change(change, problem))?;
+            hidden.extend(dir.map(|dir| (dir, name)));
+        }
+        for (dir, name) in hidden {
+            let names = self.names_mut(dir);
+            match name {
+                Some(name) => drop(names.remove(name)),
+                None => names.clear(),
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_one(&mut self, change: &Change, chunks: &[ChunkId]) -> Result<(), Problem> {
+        match (&change.action, change.path.split()) {
+            // Unpackers make the folder a whiteout stands in.
+            (Action::Whiteout, Some((parent, _))) => self.make_dir(parent).map(drop),
+            (Action::Whiteout, None) => Ok(()),
+            (Action::Opaque, _) => self.make_dir(change.path.components()).map(drop),
+            (Action::Link { target }, Some((parent, name))) => self.link(parent, name, target),
+            (Action::Link { .. }, None) => Err(Problem::RootNotDirectory),
+            (
+                Action::Put {
+                    attr,
+                    content: Content::Directory,
+                },
+                None,
+            ) => {
+                self.tree.node_mut(Tree::ROOT).attr = attr.clone();
+                Ok(())
+            }
+            (Action::Put { .. }, None) => Err(Problem::RootNotDirectory),
+            (Action::Put { attr, content }, Some((parent, name))) => {
+                let dir = self.make_dir(parent)?;
+                self.put(dir, name, attr, tree_content(content, chunks));
+                Ok(())
+            }
+        }
+    }
+
+    fn put(&mut self, dir: InodeId, name: &[u8], attr: &Attr, content: tree::Content) {
+        let existing = self.child(dir, name);
+        if let Some(id) = existing
+            && matches!(content, tree::Content::Directory(_))
+            && self.tree.names(id).is_some()
+        {
+            self.tree.node_mut(id).attr = attr.clone();
+            return;
+        }
+        let id = self.add(Node {
+            attr: attr.clone(),
+            content,
+        });
+        self.names_mut(dir).insert(name.to_vec(), id);
+    }
+
+    fn link(&mut self, parent: &[Vec<u8>], name: &[u8], target: &CleanPath) -> Result<(), Problem> {
+        let text = || String::from_utf8_lossy(&target.components().join(&b'/')).into_owned();
+        let Some((target_parent, target_name)) = target.split() else {
+            return Err(Problem::LinkToDirectory { target: text() });
+        };
+        let found = self
+            .find_dir(target_parent)?
+            .and_then(|dir| self.child(dir, target_name));
+        let id = found.ok_or_else(|| Problem::LinkTargetMissing { target: text() })?;
+        if self.tree.names(id).is_some() {
+            return Err(Problem::LinkToDirectory { target: text() });
+        }
+        let dir = self.make_dir(parent)?;
+        self.names_mut(dir).insert(name.to_vec(), id);
+        Ok(())
+    }
+
+    /// The directory at `path`, or `None` where there is none.
+    fn find_dir(&self, path: &[Vec<u8>]) -> Result<Option<InodeId>, Problem> {
+        let mut walk = Walk::new(path);
+        while let Some(name) = walk.next_name() {
+            let Some(id) = self.child(walk.dir(), &name) else {
+                return Ok(None);
+            };
+            match &self.tree.node(id).content {
+                tree::Content::Directory(_) => walk.enter(id),
+                tree::Content::Symlink(target) => walk.follow(target)?,
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(walk.dir()))
+    }
+
+    /// The directory at `path`, made where there is none. A lower layer's file gives way, this layer's does not.
+    fn make_dir(&mut self, path: &[Vec<u8>]) -> Result<InodeId, Problem> {
+        let mut walk = Walk::new(path);
+        while let Some(name) = walk.next_name() {
+            let dir = walk.dir();
+            let existing = self.child(dir, &name);
+            match existing.map(|id| (id, &self.tree.node(id).content)) {
+                Some((id, tree::Content::Directory(_))) => walk.enter(id),
+                Some((_, tree::Content::Symlink(target))) => walk.follow(target)?,
+                Some((id, _)) if id.0 >= self.layer_start => return Err(Problem::ParentNotDirectory),
+                Some(_) | None => {
+                    let content = tree::Content::Directory(BTreeMap::new());
+                    let id = self.add(Node {
+                        attr: implicit(),
+                        content,
+                    });
+                    self.names_mut(dir).insert(name, id);
+                    walk.enter(id);
+                }
+            }
+        }
+        Ok(walk.dir())
+    }
+
+    fn child(&self, dir: InodeId, name: &[u8]) -> Option<InodeId> {
+        self.tree.names(dir)?.get(name).copied()
+    }
+
+    fn names_mut(&mut self, dir: InodeId) -> &mut BTreeMap<Vec<u8>, InodeId> {
+        self.tree.names_mut(dir).expect("walks end in directories")
+    }
+
+    fn add(&mut self, node: Node) -> InodeId {
+        let id = self.tree.add(node);
+        self.inode_count = id.0 + 1;
+        id
+    }
+}
+
+/// A way through directories that cannot leave the root.
+struct Walk {
+    /// From the root to where we are.
+    dirs: Vec<InodeId>,
+    ahead: VecDeque<Vec<u8>>,
+    link_count: u32,
+}
+
+impl Walk {
+    fn new(path: &[Vec<u8>]) -> Self {
+        Walk {
+            dirs: vec![Tree::ROOT],
+            ahead: path.iter().cloned().collect(),
+            link_count: 0,
+        }
+    }
+
+    fn dir(&self) -> InodeId {
+        *self.dirs.last().expect("the root is never left")
+    }
+
+    /// The next name to look up; `..` is done here.
+    fn next_name(&mut self) -> Option<Vec<u8>> {
+        loop {
+            match self.ahead.pop_front()? {
+                name if name == b".." => self.dirs.truncate(1.max(self.dirs.len() - 1)),
+                name => return Some(name),
+            }
+        }
+    }
+
+    fn enter(&mut self, dir: InodeId) {
+        self.dirs.push(dir);
+    }
+
+    fn follow(&mut self, target: &[u8]) -> Result<(), Problem> {
+        self.link_count += 1;
+        if self.link_count > LINK_COUNT_MAX {
+            return Err(Problem::TooManyLinks {
+                limit: LINK_COUNT_MAX,
+            });
+        }
+        if target.starts_with(b"/") {
+            self.dirs.truncate(1);
+        }
+        let parts: Vec<&[u8]> = components(target).collect();
+        parts
+            .into_iter()
+            .rev()
+            .for_each(|part| self.ahead.push_front(part.to_vec()));
+        Ok(())
+    }
+}
+
+fn tree_content(content: &Content, chunks: &[ChunkId]) -> tree::Content {
+    match content {
+        Content::Directory => tree::Content::Directory(BTreeMap::new()),
+        Content::Regular { size, slots } => tree::Content::Regular {
+            size: *size,
+            chunks: chunks[slots.start as usize..slots.end as usize].to_vec(),
+        },
+        Content::Symlink(target) => tree::Content::Symlink(target.clone()),
+        Content::Special { file_type, rdev } => tree::Content::Special {
+            file_type: *file_type,
+            rdev: *rdev,
+        },
+    }
+}
+
+/// What a directory is that no layer lists.
+fn implicit() -> Attr {
+    Attr {
+        permissions: 0o755,
+        ..Attr::default()
+    }
+}
+
+fn refuse_change(change: &Change, problem: Problem) -> LayerError {
+    refuse(&change.path.components().join(&b'/'), change.offset, problem)
+}

@@ -1,0 +1,113 @@
+//! The join between async network code and blocking readers: bytes through a bounded channel.
+
+use std::io::{self, BufRead, Read};
+
+use bytes::{Buf, Bytes};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+/// Pieces in flight between network and decompressor. A piece is what one read of a socket or file gives (at most
+/// some hundred KiB), so this bounds a layer's share of memory to a few MiB and still hides jitter.
+pub(crate) const PIECE_COUNT_MAX: usize = 16;
+
+/// What goes through the channel. The end is said aloud: a sender that is merely gone has failed.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Bytes, in order.
+    Data(Bytes),
+    /// All bytes were sent and checked.
+    End,
+}
+
+/// The blocking end.
+#[derive(Debug)]
+pub(crate) struct PipeReader {
+    pieces: mpsc::Receiver<Piece>,
+    current: Bytes,
+    is_ended: bool,
+}
+
+/// Makes a pipe.
+pub(crate) fn pipe() -> (mpsc::Sender<Piece>, PipeReader) {
+    let (sender, pieces) = mpsc::channel(PIECE_COUNT_MAX);
+    (
+        sender,
+        PipeReader {
+            pieces,
+            current: Bytes::new(),
+            is_ended: false,
+        },
+    )
+}
+
+impl PipeReader {
+    /// Throws the rest away, so that the sender can read and check its source to the end.
+    pub(crate) fn drain(&mut self) {
+        while let Some(Piece::Data(_)) = self.pieces.blocking_recv() {}
+    }
+}
+
+impl BufRead for PipeReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.current.is_empty() && !self.is_ended {
+            match self.pieces.blocking_recv() {
+                Some(Piece::Data(data)) => self.current = data,
+                Some(Piece::End) => self.is_ended = true,
+                None => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::BrokenPipe,
+                        "the source stopped early",
+                    ));
+                }
+            }
+        }
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.current.advance(len);
+    }
+}
+
+impl Read for PipeReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let len = available.len().min(buf.len());
+        buf[..len].copy_from_slice(&available[..len]);
+        self.consume(len);
+        Ok(len)
+    }
+}
+
+/// Hashes and counts what is read through it.
+#[derive(Debug)]
+pub(crate) struct HashReader<R> {
+    input: R,
+    hash: Sha256,
+    len: u64,
+}
+
+impl<R: Read> HashReader<R> {
+    pub(crate) fn new(input: R) -> Self {
+        HashReader {
+            input,
+            hash: Sha256::new(),
+            len: 0,
+        }
+    }
+
+    /// Reads to the end; gives length and sha256 of all that came through.
+    pub(crate) fn finish(mut self) -> io::Result<(u64, [u8; 32])> {
+        io::copy(&mut self, &mut io::sink())?;
+        Ok((self.len, self.hash.finalize().into()))
+    }
+}
+
+impl<R: Read> Read for HashReader<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.input.read(buf)?;
+        self.hash.update(&buf[..len]);
+        self.len += len as u64;
+        Ok(len)
+    }
+}

@@ -1,0 +1,221 @@
+//! Unpacking: every path of an image in order, contents fetched ahead, into a folder or an archive.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use rafs::tree::FileType;
+use rafs::{ChunkRef, Nid};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::error::Error;
+use crate::fetch;
+use crate::opened::RafsImage;
+use crate::walk::{Step, walk};
+
+mod archive;
+mod folder;
+
+use archive::ArchiveSink;
+pub(crate) use archive::device;
+use folder::FolderSink;
+
+/// Chunks between fetching and writing.
+const CHUNK_COUNT_MAX: usize = 8;
+
+/// Where to unpack to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A folder, empty or not there yet.
+    Folder(PathBuf),
+    /// A tar file.
+    Archive(PathBuf),
+    /// A tar stream on standard output.
+    Stdout,
+}
+
+/// What was unpacked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Unpacked {
+    /// Paths, the root included.
+    pub path_count: u64,
+    /// Bytes of contents.
+    pub content_len: u64,
+    /// What could not be kept, with how many paths it concerns.
+    pub lost: Lost,
+}
+
+/// Paths that lost something.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// Owner or group: only root can give files away.
+    pub owner: u64,
+    /// Extended attributes that the user or the file system may not store.
+    pub xattrs: u64,
+    /// Devices that only root can make; they are missing.
+    pub devices: u64,
+    /// Sockets, which archives cannot hold; they are missing.
+    pub sockets: u64,
+}
+
+/// An inode on its way out.
+struct Item<'a> {
+    step: &'a Step,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Target of a symbolic link, empty for others.
+    target: &'a [u8],
+    /// An earlier path of the same inode.
+    link_to: Option<&'a [u8]>,
+}
+
+/// Takes paths in order, parents first. A regular file that is no link is followed by its content and `end_file`.
+trait Sink {
+    /// Starts a path.
+    fn put(&mut self, item: &Item<'_>) -> Result<(), Error>;
+    /// Content of the regular file just put.
+    fn write(&mut self, content: &[u8]) -> Result<(), Error>;
+    /// Ends the regular file just put.
+    fn end_file(&mut self) -> Result<(), Error>;
+    /// Ends everything.
+    fn finish(self: Box<Self>) -> Result<Lost, Error>;
+}
+
+/// Unpacks the whole image.
+pub async fn unpack(image: Arc<RafsImage>, destination: &Destination) -> Result<Unpacked, Error> {
+    let corrupt = |source| Error::Bootstrap {
+        place: "the image".to_owned(),
+        source,
+    };
+    let steps = walk(&image.bootstrap).map_err(corrupt)?;
+    let chunks = chunks(&image, &steps).map_err(corrupt)?;
+    let (sender, receiver) = mpsc::channel(CHUNK_COUNT_MAX);
+    let destination = destination.clone();
+    let for_writer = Arc::clone(&image);
+    let writer = tokio::task::spawn_blocking(move || write(&for_writer, &steps, &destination, receiver));
+    let fetched = feed(image, chunks, sender).await;
+    let written = match writer.await {
+        Ok(written) => written,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => return Err(Error::Interrupted),
+    };
+    // A failed fetch is what the writer was stopped by.
+    fetched?;
+    written
+}
+
+/// The chunks of all files, in the order of the paths; each inode once.
+fn chunks(image: &RafsImage, steps: &[Step]) -> Result<Vec<ChunkRef>, rafs::Error> {
+    let mut seen = std::collections::HashSet::new();
+    let mut chunks = Vec::new();
+    for step in steps {
+        if step.inode.file_type == FileType::Regular && seen.insert(step.inode.nid) {
+            for extent in image.bootstrap.extents(&step.inode, 0..step.inode.size)? {
+                chunks.push(extent?.chunk);
+            }
+        }
+    }
+    Ok(chunks)
+}
+
+async fn feed(
+    image: Arc<RafsImage>,
+    wanted: Vec<ChunkRef>,
+    sender: mpsc::Sender<Bytes>,
+) -> Result<(), Error> {
+    let mut chunks = std::pin::pin!(fetch::fetch(Arc::clone(&image), wanted));
+    while let Some(decoded) = chunks.next().await {
+        let (chunk, content) = decoded?;
+        let content = content.map_err(|source| Error::Chunk {
+            blob: image.bootstrap.blobs()[usize::from(chunk.blob.0)].id.clone(),
+            index: chunk.index,
+            source,
+        })?;
+        if sender.send(content).await.is_err() {
+            // The writer has given up and says why.
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The blocking half: paths and contents into the sink.
+fn write(
+    image: &RafsImage,
+    steps: &[Step],
+    destination: &Destination,
+    mut chunks: mpsc::Receiver<Bytes>,
+) -> Result<Unpacked, Error> {
+    let mut sink: Box<dyn Sink> = match destination {
+        Destination::Folder(path) => Box::new(FolderSink::create(path)?),
+        Destination::Archive(path) => Box::new(ArchiveSink::create(path)?),
+        Destination::Stdout => Box::new(ArchiveSink::stdout()),
+    };
+    let corrupt = |source| Error::Bootstrap {
+        place: "the image".to_owned(),
+        source,
+    };
+    let mut first_path: HashMap<Nid, &[u8]> = HashMap::new();
+    let mut unpacked = Unpacked::default();
+    for step in steps {
+        let item = item(image, step, &mut first_path).map_err(corrupt)?;
+        sink.put(&item)?;
+        unpacked.path_count += 1;
+        if step.inode.file_type != FileType::Regular || item.link_to.is_some() {
+            continue;
+        }
+        for extent in image
+            .bootstrap
+            .extents(&step.inode, 0..step.inode.size)
+            .map_err(corrupt)?
+        {
+            let extent = extent.map_err(corrupt)?;
+            let content = chunks.blocking_recv().ok_or(Error::Interrupted)?;
+            let (from, len) = (extent.skip as usize, extent.len as usize);
+            let part = content
+                .get(from..)
+                .and_then(|rest| rest.get(..len))
+                .ok_or(Error::Interrupted)?;
+            sink.write(part)?;
+            unpacked.content_len += u64::from(extent.len);
+        }
+        sink.end_file()?;
+    }
+    unpacked.lost = sink.finish()?;
+    Ok(unpacked)
+}
+
+fn item<'a>(
+    image: &'a RafsImage,
+    step: &'a Step,
+    first_path: &mut HashMap<Nid, &'a [u8]>,
+) -> Result<Item<'a>, rafs::Error> {
+    let inode = &step.inode;
+    let link_to = match inode.file_type {
+        FileType::Directory => None,
+        _ if inode.nlink < 2 => None,
+        _ => match first_path.get(&inode.nid) {
+            Some(first) => Some(*first),
+            None => {
+                first_path.insert(inode.nid, &step.path);
+                None
+            }
+        },
+    };
+    let xattrs = image.bootstrap.xattrs(inode)?;
+    let xattrs = xattrs
+        .map(|pair| pair.map(|(name, value)| (name, value.to_vec())))
+        .collect::<Result<_, _>>()?;
+    let target = match inode.file_type {
+        FileType::Symlink => image.bootstrap.symlink(inode)?,
+        _ => &[],
+    };
+    Ok(Item {
+        step,
+        xattrs,
+        target,
+        link_to,
+    })
+}
