@@ -1,0 +1,146 @@
+//! `slipway check` on good, damaged and foreign things.
+
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+
+use crate::archive::Layer;
+use crate::place::{Place, noise};
+
+fn converted() -> Place {
+    let place = Place::new();
+    place.image(&[Layer::default()
+        .file("a", &noise(300_000, 3))
+        .file("b", b"b")
+        .bytes()]);
+    place.convert(&["--chunk-size", "64KiB"]).success();
+    place
+}
+
+/// Exit code and both streams.
+fn check(place: &Place, subject: &str, options: &[&str]) -> (i32, String, String) {
+    let output = place
+        .slipway()
+        .args(["check", subject, "--platform", "linux/amd64"])
+        .args(options)
+        .output()
+        .unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+fn blob(place: &Place) -> PathBuf {
+    place.blob_path(
+        "dst",
+        place.manifest("dst")["layers"][0]["digest"].as_str().unwrap(),
+    )
+}
+
+fn bootstrap(place: &Place) -> Vec<u8> {
+    let manifest = place.manifest("dst");
+    let layer = manifest["layers"].as_array().unwrap().last().unwrap();
+    let layer = fs::read(place.blob_path("dst", layer["digest"].as_str().unwrap())).unwrap();
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&layer[..]));
+    let mut file = archive.entries().unwrap().nth(1).unwrap().unwrap();
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn good_images_and_bootstraps_pass() {
+    let place = converted();
+    let (code, stdout, stderr) = check(&place, &place.oci("dst"), &["--data"]);
+    assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
+    assert!(
+        stderr.contains("no fault found") && stderr.contains("6 chunks verified"),
+        "{stderr}"
+    );
+    fs::write(place.path("image.boot"), bootstrap(&place)).unwrap();
+    let (code, stdout, stderr) = check(&place, "image.boot", &[]);
+    assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
+}
+
+#[test]
+fn flipped_bytes_are_found_by_reading_the_data() {
+    let place = converted();
+    let mut bytes = fs::read(blob(&place)).unwrap();
+    bytes[10] ^= 1;
+    bytes[200_000] ^= 1;
+    fs::write(blob(&place), bytes).unwrap();
+    assert_eq!(check(&place, &place.oci("dst"), &[]).0, 0, "the metadata is good");
+    let (code, stdout, stderr) = check(&place, &place.oci("dst"), &["--data"]);
+    assert_eq!((code, stdout.lines().count()), (1, 2), "{stdout}{stderr}");
+    assert!(
+        stdout.contains("chunk 0: chunk digest mismatch") && stdout.contains("chunk 3: "),
+        "{stdout}"
+    );
+    let (code, stdout, _) = check(&place, &place.oci("dst"), &["--data", "--json"]);
+    let findings: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, findings["faults"].as_array().unwrap().len()), (1, 2));
+}
+
+#[test]
+fn missing_and_short_blobs_are_found() {
+    let place = converted();
+    let bytes = fs::read(blob(&place)).unwrap();
+    fs::write(blob(&place), &bytes[..1000]).unwrap();
+    let (code, stdout, _) = check(&place, &place.oci("dst"), &["--data"]);
+    assert_eq!(code, 1);
+    assert!(stdout.contains("1000 bytes, the bootstrap needs"), "{stdout}");
+    fs::remove_file(blob(&place)).unwrap();
+    let (code, stdout, _) = check(&place, &place.oci("dst"), &[]);
+    assert_eq!(code, 1);
+    assert!(stdout.contains(": missing"), "{stdout}");
+}
+
+#[test]
+fn truncated_and_foreign_files_give_one_clear_line_and_no_panic() {
+    let place = converted();
+    let whole = bootstrap(&place);
+    fs::write(place.path("bad"), &whole[..5000]).unwrap();
+    let (code, stdout, stderr) = check(&place, "bad", &[]);
+    assert_eq!(code, 1, "{stdout}{stderr}");
+    assert_eq!(stdout.lines().count(), 1, "{stdout}");
+    for foreign in [&b"#!/bin/sh\n"[..], b"", &whole[..1000], &[0xff; 9000]] {
+        fs::write(place.path("bad"), foreign).unwrap();
+        let (code, stdout, stderr) = check(&place, "bad", &[]);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+        assert!(
+            stderr.starts_with("error: bad: not a RAFS v6 bootstrap: "),
+            "{stderr}"
+        );
+        assert_eq!(stderr.lines().count(), 2, "one line and a hint: {stderr}");
+    }
+    let (code, _, stderr) = check(&place, &place.oci("src"), &[]);
+    assert_eq!(code, 2);
+    assert!(
+        stderr.contains("is not a RAFS image") && stderr.contains("hint: "),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn damaged_metadata_never_panics() {
+    let place = converted();
+    let whole = bootstrap(&place);
+    for seed in 0..60 {
+        let mut bytes = whole.clone();
+        let positions = noise(8, seed + 1);
+        for pair in positions.chunks(2) {
+            let position = (usize::from(pair[0]) * 256 + usize::from(pair[1])) * 7 % bytes.len();
+            bytes[position] ^= pair[1] | 1;
+        }
+        fs::write(place.path("bad"), &bytes).unwrap();
+        for command in ["check", "inspect", "ls"] {
+            let output = place.slipway().args([command, "bad"]).output().unwrap();
+            assert!(
+                matches!(output.status.code(), Some(0..=2)),
+                "{command}, seed {seed}: {output:?}"
+            );
+        }
+    }
+}

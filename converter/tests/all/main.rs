@@ -1,0 +1,9 @@
+//! `slipway` from the outside: images made here, converted, checked, listed and unpacked.
+
+mod archive;
+mod commands;
+mod damage;
+mod lessons;
+mod place;
+mod round_trip;
+mod sources;
