@@ -1,6 +1,7 @@
 //! Command line of `slipway`: parsing, the runtime, exit codes. Each command has its own file.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -16,6 +17,9 @@ mod unpack;
 
 use failure::Interrupted;
 use printer::Printer;
+
+/// How long threads that are in the middle of something may hold up the end. A file on a dead server never answers.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Done.
 const DONE: u8 = 0;
@@ -80,13 +84,15 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(command: Command, printer: &Printer) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         // Dropping the command's future gives up everything that is not finished: no tag is written before the end.
         tokio::select! {
             code = execute(command, printer) => code,
             signal = tokio::signal::ctrl_c() => Err(signal.map_or_else(anyhow::Error::from, |()| Interrupted.into())),
         }
-    })
+    });
+    runtime.shutdown_timeout(GRACE);
+    code
 }
 
 async fn execute(command: Command, printer: &Printer) -> anyhow::Result<u8> {

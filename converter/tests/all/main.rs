@@ -3,6 +3,8 @@
 mod archive;
 mod commands;
 mod damage;
+mod fixture;
+mod interrupt;
 mod lessons;
 mod place;
 mod round_trip;
