@@ -5,6 +5,7 @@ mod containerd_config;
 mod images;
 mod mount;
 mod printer;
+mod pull;
 mod run;
 mod settings;
 mod signal;
@@ -35,6 +36,8 @@ enum Command {
     Run,
     /// Show an image in a folder until SIGTERM or SIGINT; needs no containerd
     Mount(mount::Arguments),
+    /// Pull an image for a containerd whose own clients tell a snapshotter nothing (1.6, 1.7)
+    Pull(pull::Arguments),
     /// Tell how the daemon is doing
     Status(printer::Format),
     /// List the images the daemon serves
@@ -52,6 +55,7 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run => run::run(settings),
         Command::Mount(arguments) => mount::run(settings, &arguments),
+        Command::Pull(arguments) => pull::run(settings, arguments),
         Command::Status(format) => status::run(settings, format),
         Command::Images(format) => images::run(settings, format),
         Command::Config(arguments) => config::run(settings, &arguments),

@@ -13,8 +13,8 @@
 //! | [`cleanup`], [`usage`], [`filter`], [`layout`] | folders taken back, space measured, `List` filters, places on disk |
 //!
 //! Around them: [`config`] (the file), [`daemon`] (start, listen, stop), [`control`] (what operators ask),
-//! [`resolve`] and [`bootstrap`] (an image by name, and its metadata), [`containerd_config`] (what to add to
-//! containerd's configuration).
+//! [`resolve`] and [`bootstrap`] (an image by name, and its metadata), [`pull`] (for clients whose own pull tells a
+//! snapshotter nothing), [`containerd_config`] (what to add to containerd's configuration).
 
 pub mod bootstrap;
 pub mod cleanup;
@@ -31,6 +31,7 @@ pub mod layout;
 pub mod mount;
 pub mod mounter;
 pub mod plan;
+pub mod pull;
 pub mod resolve;
 pub mod service;
 pub mod status;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use oci_spec::image::{Descriptor, Digest, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, Digest, ImageManifest};
 use proto::image::{ImageSource, RawManifest};
 use serde::Deserialize;
 
@@ -13,9 +13,6 @@ use crate::label;
 const RAFS_OS_FEATURE: &str = "nydus.remoteimage.v1";
 /// Artifact type that marks it in newer indexes.
 const RAFS_ARTIFACT_TYPE: &str = "application/vnd.nydus.image.manifest.v1+json";
-
-/// Docker's name for an index.
-const DOCKER_INDEX_TYPE: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// Why no manifest could be found.
 #[derive(Debug, thiserror::Error)]
