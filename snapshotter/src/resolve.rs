@@ -158,9 +158,7 @@ struct EntryPlatform {
 /// Finds the manifest for a platform.
 pub async fn resolve(source: &ImageSource, platform: &Platform) -> Result<Resolved, Error> {
     let root = source.root_manifest().await?;
-    let is_index =
-        matches!(root.media_type, MediaType::ImageIndex) || root.media_type.to_string() == DOCKER_INDEX_TYPE;
-    let (raw, unambiguous) = if is_index {
+    let (raw, unambiguous) = if root.is_index() {
         let index: Index = read("index", &root)?;
         let (entry, unambiguous) = choose(&index.manifests, platform)?;
         (source.manifest(&entry.digest).await?, unambiguous)

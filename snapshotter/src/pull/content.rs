@@ -1,7 +1,6 @@
 //! Writing to containerd's content store.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use containerd_client::services::v1::content_client::ContentClient;
@@ -10,16 +9,22 @@ use containerd_client::services::v1::{
     AbortRequest, AddResourceRequest, Info, InfoRequest, Resource, UpdateRequest, WriteAction,
     WriteContentRequest,
 };
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use oci_spec::image::Descriptor;
 use proto::image::{ByteStream, ImageSource};
-use tonic::Code;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use super::Error;
 use super::client::{Containerd, called, label_mask, unique};
 
 /// Bytes in one message: far below containerd's bound of 16 MiB, far above the cost of a message.
 const PIECE_LEN_MAX: usize = 1 << 20;
+
+/// Messages made ahead of their sending: one on its way while the next is read.
+const PIECE_COUNT_MAX: usize = 2;
 
 /// A blob to be stored.
 #[derive(Debug, Clone)]
@@ -66,21 +71,22 @@ pub(super) async fn store(
         Err(status) => return Err(called("look for content")(status)),
     }
     let reference = format!("slipwayd-{}-{}", unique(), blob.digest);
-    let failure = Failure::default();
-    let requests = requests(&blob, reference.clone(), body.open().await?, failure.clone());
-    let watched = requests.inspect(move |request| seen(u64::try_from(request.offset).unwrap_or(0)));
-    let outcome = write(&mut client, containerd, watched).await;
-    match (failure.take(), outcome) {
-        (None, Ok(())) => Ok(()),
+    let source = body.open().await?;
+    let (sender, receiver) = mpsc::channel(PIECE_COUNT_MAX);
+    let requests = containerd.request(ReceiverStream::new(receiver));
+    let producing = produce(&blob, &reference, source, sender, seen);
+    let (produced, written) = tokio::join!(producing, write(&mut client, requests));
+    match (produced, written) {
+        (Ok(()), Ok(())) => Ok(()),
         // Somebody else was quicker.
-        (None, Err(status)) if status.code() == Code::AlreadyExists => keep(containerd, &blob).await,
-        (failure, outcome) => {
+        (Ok(()), Err(status)) if status.code() == Code::AlreadyExists => keep(containerd, &blob).await,
+        (produced, written) => {
             // Only tidying up: an unfinished write that stays ends with its lease.
             let _ = client
                 .abort(containerd.request(AbortRequest { r#ref: reference }))
                 .await;
-            let refused = || called("store content")(outcome.err().unwrap_or_else(unfinished));
-            Err(failure.map_or_else(refused, Error::from))
+            produced?;
+            written.map_err(called("store content"))
         }
     }
 }
@@ -119,139 +125,93 @@ async fn keep(containerd: &Containerd, blob: &Blob) -> Result<(), Error> {
     reply.map(drop).map_err(called("label content"))
 }
 
+/// Sends a blob's messages and waits for the commit.
 async fn write(
-    client: &mut ContentClient<tonic::transport::Channel>,
-    containerd: &Containerd,
-    requests: impl Stream<Item = WriteContentRequest> + Send + 'static,
-) -> Result<(), tonic::Status> {
-    let mut replies = client.write(containerd.request(requests)).await?.into_inner();
+    client: &mut ContentClient<Channel>,
+    requests: tonic::Request<ReceiverStream<WriteContentRequest>>,
+) -> Result<(), Status> {
+    let mut replies = client.write(requests).await?.into_inner();
     let mut committed = false;
     while let Some(reply) = replies.message().await? {
         committed |= reply.action() == WriteAction::Commit;
     }
-    if committed { Ok(()) } else { Err(unfinished()) }
-}
-
-fn unfinished() -> tonic::Status {
-    tonic::Status::aborted("containerd ended the write before it was committed")
-}
-
-/// Why the bytes stopped coming; set by the stream, read when the call is over.
-#[derive(Clone, Default)]
-struct Failure(Arc<Mutex<Option<proto::image::Error>>>);
-
-impl Failure {
-    fn set(&self, error: proto::image::Error) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-    }
-
-    fn take(&self) -> Option<proto::image::Error> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    if committed {
+        Ok(())
+    } else {
+        Err(Status::aborted("the write ended before it was committed"))
     }
 }
 
-/// What the request stream still has to say.
-struct Writing {
-    blob: Blob,
-    reference: String,
-    source: ByteStream,
-    failure: Failure,
-    pending: Bytes,
-    offset: u64,
-}
-
-/// The messages that write a blob: pieces in order, then the commit. Ends without it when the source fails.
-fn requests(
+/// Makes a blob's messages: pieces in order, then the commit. Without the commit when the source fails; ends early
+/// when nobody listens any more, who then knows why.
+async fn produce(
     blob: &Blob,
-    reference: String,
-    source: ByteStream,
-    failure: Failure,
-) -> impl Stream<Item = WriteContentRequest> + Send + 'static {
-    let writing = Writing {
-        blob: blob.clone(),
-        reference,
-        source,
-        failure,
-        pending: Bytes::new(),
-        offset: 0,
+    reference: &str,
+    mut source: ByteStream,
+    messages: mpsc::Sender<WriteContentRequest>,
+    seen: impl Fn(u64),
+) -> Result<(), Error> {
+    let message = |action: WriteAction, offset: u64| WriteContentRequest {
+        action: action.into(),
+        r#ref: reference.to_owned(),
+        total: i64::try_from(blob.len).unwrap_or(i64::MAX),
+        expected: blob.digest.clone(),
+        offset: i64::try_from(offset).unwrap_or(i64::MAX),
+        ..WriteContentRequest::default()
     };
-    futures::stream::unfold(Some(writing), |writing| async move {
-        let mut writing = writing?;
-        while writing.pending.is_empty() {
-            match writing.source.next().await {
-                Some(Ok(bytes)) => writing.pending = bytes,
-                Some(Err(error)) => {
-                    writing.failure.set(error);
-                    return None;
-                }
-                None => {
-                    let labels = std::mem::take(&mut writing.blob.labels);
-                    let commit = WriteContentRequest {
-                        labels,
-                        ..writing.message(WriteAction::Commit)
-                    };
-                    return Some((commit, None));
-                }
-            }
-        }
-        let piece = writing.pending.split_to(writing.pending.len().min(PIECE_LEN_MAX));
-        let message = writing.message(WriteAction::Write);
-        writing.offset += piece.len() as u64;
-        Some((
-            WriteContentRequest {
+    let mut offset = 0;
+    while let Some(mut bytes) = source.next().await.transpose()? {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(PIECE_LEN_MAX));
+            let write = WriteContentRequest {
                 data: piece.to_vec(),
-                ..message
-            },
-            Some(writing),
-        ))
-    })
-}
-
-impl Writing {
-    fn message(&self, action: WriteAction) -> WriteContentRequest {
-        WriteContentRequest {
-            action: action.into(),
-            r#ref: self.reference.clone(),
-            total: i64::try_from(self.blob.len).unwrap_or(i64::MAX),
-            expected: self.blob.digest.clone(),
-            offset: i64::try_from(self.offset).unwrap_or(i64::MAX),
-            data: Vec::new(),
-            labels: HashMap::new(),
+                ..message(WriteAction::Write, offset)
+            };
+            if messages.send(write).await.is_err() {
+                return Ok(());
+            }
+            offset += piece.len() as u64;
+            seen(offset);
         }
     }
+    let commit = WriteContentRequest {
+        labels: blob.labels.clone(),
+        ..message(WriteAction::Commit, offset)
+    };
+    // Nobody listens: the call has failed, and says so itself.
+    let _ = messages.send(commit).await;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn blob(len: u64) -> Blob {
-        Blob {
-            digest: "sha256:d".into(),
-            len,
-            labels: [("a".to_owned(), "b".to_owned())].into(),
-        }
-    }
-
     async fn messages(
         pieces: Vec<Result<Bytes, proto::image::Error>>,
-        failure: &Failure,
-    ) -> Vec<WriteContentRequest> {
+    ) -> (Result<(), Error>, Vec<WriteContentRequest>) {
+        let blob = Blob {
+            digest: "sha256:d".into(),
+            len: 3_000_000,
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+        };
         let source = futures::stream::iter(pieces).boxed();
-        requests(&blob(3_000_000), "ref".into(), source, failure.clone())
-            .collect()
-            .await
+        let (sender, receiver) = mpsc::channel(1);
+        let producing = produce(&blob, "ref", source, sender, |_| {});
+        tokio::join!(producing, ReceiverStream::new(receiver).collect())
     }
 
     #[tokio::test]
     async fn pieces_are_bounded_and_in_order() {
         let data: Vec<u8> = (0..3_000_000_u32).map(|index| index.to_le_bytes()[1]).collect();
-        let pieces = vec![
-            Ok(Bytes::new()),
-            Ok(Bytes::copy_from_slice(&data[..2_500_000])),
-            Ok(Bytes::copy_from_slice(&data[2_500_000..])),
-        ];
-        let messages = messages(pieces, &Failure::default()).await;
+        let piece = |range: std::ops::Range<usize>| Ok(Bytes::copy_from_slice(&data[range]));
+        let (outcome, messages) = messages(vec![
+            piece(0..0),
+            piece(0..2_500_000),
+            piece(2_500_000..3_000_000),
+        ])
+        .await;
+        outcome.unwrap();
         let (commit, writes) = messages.split_last().unwrap();
         assert_eq!(
             (commit.action(), commit.offset, commit.labels.len()),
@@ -271,11 +231,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_source_that_fails_commits_nothing() {
-        let failure = Failure::default();
-        let error = proto::image::Error::Io(std::io::Error::other("gone"));
-        let messages = messages(vec![Ok(Bytes::from_static(b"x")), Err(error)], &failure).await;
+        let error = proto::image::Error::InvalidName {
+            name: "x".into(),
+            reason: "gone",
+        };
+        let (outcome, messages) = messages(vec![Ok(Bytes::from_static(b"x")), Err(error)]).await;
+        assert!(matches!(outcome, Err(Error::Source(_))));
         assert_eq!(messages.len(), 1);
         assert_eq!(messages[0].action(), WriteAction::Write);
-        assert!(failure.take().is_some());
     }
 }
