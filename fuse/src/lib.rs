@@ -3,14 +3,31 @@
 //! | room | holds |
 //! |---|---|
 //! | [`source`] | where blobs come from |
-//! | [`cache`] | chunks on disk, with what is known of them |
-//! | [`fetch`] | one fetch per chunk: flight, plan, decode |
 //! | [`server`] | the FUSE session of a node and the images in it |
+//! | `image` | the images being served, and what the kernel still knows of them |
+//! | `tree` | numbers, attributes and names, over those images |
+//! | `session`, `mount`, `errno` | what the kernel sees of the tree |
+//! | `fetch` | one fetch per chunk: flight, plan, cut |
+//! | `decode` | from stored bytes to content whose digest was checked |
+//! | `cache` | chunks on disk, with what is known of them |
+//! | `mapping` | memory maps |
+//!
+//! A read looks up its chunks in `tree`. If `cache` has them all it is answered at once; else `fetch` waits for them
+//! on a tokio runtime, and the session's thread goes on to the next request.
 
-pub mod cache;
-pub mod fetch;
+mod cache;
+mod decode;
+mod errno;
+mod fetch;
+#[cfg(test)]
+mod fixture;
+mod image;
+mod mapping;
+mod mount;
 pub mod server;
+mod session;
 pub mod source;
+mod tree;
 
 pub use server::{ImageId, ImageSpec, ImageStatus, Server, ServerConfig};
 pub use source::BlobSource;
