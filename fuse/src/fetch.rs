@@ -1,1 +1,78 @@
-//! One fetch per chunk: flight, plan, decode.
+//! One fetch per chunk: flight, plan, cut, decode.
+//!
+//! [`Supply`] answers the reads of one image. What is in the cache and believed is read from there. For the rest it
+//! boards a [`flight`] per chunk; whoever leads hands the chunks to [`plan`], and each range that comes out is a
+//! task of the [`Engine`]: it takes a [`permit`], streams the bytes, [`cut`]s them into chunks as they arrive, and
+//! lands each as soon as it is decoded, verified and stored. A reader that goes away leaves the task running: the
+//! next one finds the chunk.
+//!
+//! Attempts fail, reads wait: a failed attempt is told to all who wait, they pause and board again, until their
+//! deadline passes. Nothing of a failure is remembered after that.
+
+pub(crate) mod cut;
+pub(crate) mod engine;
+pub(crate) mod flight;
+pub(crate) mod permit;
+pub(crate) mod plan;
+mod supply;
+mod task;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use engine::Engine;
+pub(crate) use supply::{Supply, SupplySpec};
+
+/// Why bytes could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The source refused or broke off.
+    #[error("source: {0}")]
+    Source(#[source] proto::image::Error),
+    /// The source ended before the range did.
+    #[error("source ended early, {missing} chunks were still to come")]
+    Short {
+        /// Chunks that did not come.
+        missing: usize,
+    },
+    /// Nothing came for too long.
+    #[error("source is silent since {0:?}")]
+    Stalled(Duration),
+    /// What came is not the chunk.
+    #[error(transparent)]
+    Corrupt(#[from] rafs::chunk::DecodeError),
+    /// The read has waited as long as it may.
+    #[error("no bytes within {deadline:?}")]
+    Deadline {
+        /// How long it waited.
+        deadline: Duration,
+        /// The last attempt's failure, if one had ended.
+        source: Option<Arc<Error>>,
+    },
+    /// The server is ending.
+    #[error("the server is ending")]
+    Closed,
+}
+
+/// What waiting does about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remedy {
+    /// Try again for as long as the deadline allows.
+    Retry,
+    /// Try again a few times: the next copy may be whole.
+    RetryFew,
+    /// It will not get better.
+    GiveUp,
+}
+
+impl Error {
+    fn remedy(&self) -> Remedy {
+        match self {
+            Error::Corrupt(_) => Remedy::RetryFew,
+            Error::Source(proto::image::Error::NotFound { .. } | proto::image::Error::InvalidName { .. })
+            | Error::Deadline { .. }
+            | Error::Closed => Remedy::GiveUp,
+            Error::Source(_) | Error::Short { .. } | Error::Stalled(_) => Remedy::Retry,
+        }
+    }
+}

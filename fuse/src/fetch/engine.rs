@@ -1,0 +1,106 @@
+//! What all images of a node share: flights, permits, decoders, and the tasks that fetch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rafs::Digest;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Error;
+use super::flight::Flights;
+use super::permit::NodePermits;
+use crate::cache::BlobId;
+use crate::decode::VerifiedChunk;
+
+/// Longest silence of a source before an attempt is given up, whatever the deadline of reads.
+const STALL_MAX: Duration = Duration::from_secs(10);
+
+/// Silences that fit into a read's deadline: so many times a read can try a source that hangs.
+const STALLS_PER_DEADLINE: u32 = 3;
+
+/// How long the end of a server waits for tasks that were told to stop. They only finish the chunk they decode.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// What single flight is about. The digest belongs to it: images may disagree about a chunk of the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) blob: BlobId,
+    pub(super) index: u32,
+    pub(super) digest: Digest,
+    /// Set when an image no longer waits for another image's source.
+    pub(super) only_for: Option<u32>,
+}
+
+/// How a flight ends.
+pub(super) type Landing = Result<Arc<VerifiedChunk>, Arc<Error>>;
+
+/// The fetch engine of a node.
+pub(crate) struct Engine {
+    pub(super) flights: Flights<Key, Landing>,
+    pub(super) permits: NodePermits,
+    /// Decoding and hashing saturate a core each; more at once only adds buffers.
+    pub(super) decoders: Arc<Semaphore>,
+    pub(super) read_deadline: Duration,
+    pub(super) closed: CancellationToken,
+    runtime: Handle,
+    tasks: TaskTracker,
+}
+
+impl Engine {
+    /// Makes an engine whose tasks run on `runtime`, which must have its timer enabled. A read that has not got its
+    /// bytes after `read_deadline` fails.
+    pub(crate) fn new(runtime: Handle, read_deadline: Duration) -> Arc<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Arc::new(Engine {
+            flights: Flights::new(),
+            permits: NodePermits::new(),
+            decoders: Arc::new(Semaphore::new(cores)),
+            read_deadline,
+            closed: CancellationToken::new(),
+            runtime,
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Runs a task until it ends or the engine is closed; then it is dropped where it waits.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let closed = self.closed.clone();
+        let guarded = async move {
+            tokio::select! {
+                biased;
+                () = closed.cancelled() => {}
+                () = task => {}
+            }
+        };
+        self.tasks.spawn_on(guarded, &self.runtime);
+    }
+
+    /// Runs work that computes or touches the disk, off the threads that wait.
+    pub(super) fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
+        self.tasks.spawn_blocking_on(work, &self.runtime);
+    }
+
+    /// How long a source may be silent.
+    pub(super) fn stall(&self) -> Duration {
+        STALL_MAX.min(self.read_deadline / STALLS_PER_DEADLINE)
+    }
+
+    /// Stops all tasks and waits for them. Reads that wait end with [`Error::Closed`].
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
+        self.tasks.close();
+        let (done, is_done) = std::sync::mpsc::sync_channel(1);
+        let tasks = self.tasks.clone();
+        self.runtime.spawn(async move {
+            tasks.wait().await;
+            // The receiver is gone if it no longer waits; nothing is left to tell then.
+            done.send(()).ok();
+        });
+        if is_done.recv_timeout(CLOSE_WAIT).is_err() {
+            tracing::warn!("fetch tasks did not end in time");
+        }
+    }
+}

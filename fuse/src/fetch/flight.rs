@@ -1,0 +1,121 @@
+//! Single flight: of all who want the same thing at once, one gets it and the others wait for that.
+//!
+//! Who boards first leads. A leader lands with a value, which all who follow receive; one that is dropped without
+//! landing wakes its followers empty-handed, so they board again and one of them leads.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+/// What is in the air, by key. `V` is cloned to each follower.
+pub(crate) struct Flights<K, V> {
+    seats: Arc<Mutex<HashMap<K, Seat<V>>>>,
+}
+
+struct Seat<V> {
+    owner: u32,
+    landing: watch::Receiver<Option<V>>,
+}
+
+/// A place in a flight.
+pub(crate) enum Boarding<K: Eq + Hash, V> {
+    /// First: get it, then land.
+    Lead(Lead<K, V>),
+    /// Somebody is on the way.
+    Follow(Follow<V>),
+}
+
+/// The duty to land. Dropping it wakes the followers without a value.
+pub(crate) struct Lead<K: Eq + Hash, V> {
+    seats: Arc<Mutex<HashMap<K, Seat<V>>>>,
+    key: K,
+    landing: watch::Sender<Option<V>>,
+}
+
+/// The right to the value.
+pub(crate) struct Follow<V> {
+    /// Who leads, in the caller's numbers.
+    pub(crate) owner: u32,
+    landing: watch::Receiver<Option<V>>,
+}
+
+impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
+    /// Makes an empty sky.
+    pub(crate) fn new() -> Self {
+        Flights {
+            seats: Arc::default(),
+        }
+    }
+
+    /// Leads the flight for `key`, or follows the one that is in the air. `owner` is shown to followers.
+    pub(crate) fn board(&self, key: &K, owner: u32) -> Boarding<K, V> {
+        let mut seats = lock(&self.seats);
+        if let Some(seat) = seats.get(key) {
+            return Boarding::Follow(Follow {
+                owner: seat.owner,
+                landing: seat.landing.clone(),
+            });
+        }
+        let (sender, landing) = watch::channel(None);
+        seats.insert(key.clone(), Seat { owner, landing });
+        Boarding::Lead(Lead {
+            seats: self.seats.clone(),
+            key: key.clone(),
+            landing: sender,
+        })
+    }
+
+    /// Leads the flight for `key`, or nothing if one is in the air.
+    pub(crate) fn lead(&self, key: &K, owner: u32) -> Option<Lead<K, V>> {
+        match self.board(key, owner) {
+            Boarding::Lead(lead) => Some(lead),
+            Boarding::Follow(_) => None,
+        }
+    }
+
+    /// Whether a flight for `key` is in the air.
+    pub(crate) fn is_flying(&self, key: &K) -> bool {
+        lock(&self.seats).contains_key(key)
+    }
+}
+
+impl<K: Eq + Hash, V> Lead<K, V> {
+    /// Follows this very flight.
+    pub(crate) fn follow(&self, owner: u32) -> Follow<V> {
+        Follow {
+            owner,
+            landing: self.landing.subscribe(),
+        }
+    }
+
+    /// Ends the flight with a value for all who follow.
+    pub(crate) fn land(self, value: V) {
+        self.landing.send_replace(Some(value));
+    }
+}
+
+impl<K: Eq + Hash, V> Drop for Lead<K, V> {
+    fn drop(&mut self) {
+        // Before the sender goes: a follower that wakes finds the key free.
+        lock(&self.seats).remove(&self.key);
+    }
+}
+
+impl<V: Clone> Follow<V> {
+    /// Waits for the landing. `None`: the leader gave up, board again.
+    pub(crate) async fn wait(mut self) -> Option<V> {
+        match self.landing.wait_for(Option::is_some).await {
+            Ok(value) => value.clone(),
+            Err(_) => None,
+        }
+    }
+}
+
+fn lock<K, V>(seats: &Mutex<HashMap<K, Seat<V>>>) -> MutexGuard<'_, HashMap<K, Seat<V>>> {
+    seats.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+fn leads<V: Clone>(boarding: Boarding<u32, V>) -> Lead<u32, V> {
+    match boarding {
+        Boarding::Lead(lead) => lead,
+        Boarding::Follow(_) => panic!("somebody else leads"),
+    }
+}
+
+fn follows<V: Clone>(boarding: Boarding<u32, V>) -> Follow<V> {
+    match boarding {
+        Boarding::Follow(follow) => follow,
+        Boarding::Lead(_) => panic!("nobody leads"),
+    }
+}
+
+#[tokio::test]
+async fn followers_get_what_the_leader_lands_with() {
+    let flights = Flights::new();
+    let lead = leads(flights.board(&1, 7));
+    let early = follows(flights.board(&1, 8));
+    let own = lead.follow(7);
+    assert_eq!(early.owner, 7);
+    assert!(flights.lead(&1, 9).is_none());
+    lead.land("value");
+    assert_eq!(early.wait().await, Some("value"));
+    assert_eq!(own.wait().await, Some("value"));
+    assert!(!flights.is_flying(&1));
+}
+
+#[tokio::test]
+async fn a_leader_that_gives_up_wakes_its_followers() {
+    let flights: Flights<u32, ()> = Flights::new();
+    let lead = leads(flights.board(&1, 0));
+    let follow = follows(flights.board(&1, 0));
+    let waiting = tokio::spawn(follow.wait());
+    drop(lead);
+    assert_eq!(waiting.await.unwrap(), None);
+    leads(flights.board(&1, 0));
+}
+
+/// Many threads, few keys, leaders that fail now and then: at any time one leader per key, everybody ends with a
+/// value, and the value is that of its own key.
+#[test]
+fn threads_hammering() {
+    const THREADS: usize = 8;
+    const ROUNDS: usize = 400;
+    const KEYS: usize = 3;
+    let flights: Arc<Flights<u32, u32>> = Arc::new(Flights::new());
+    let leading: Arc<[AtomicUsize; KEYS]> = Arc::default();
+    let landed = Arc::new(AtomicUsize::new(0));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let (flights, leading, landed) = (flights.clone(), leading.clone(), landed.clone());
+            std::thread::spawn(move || {
+                for round in 0..ROUNDS {
+                    let key = (round % KEYS) as u32;
+                    let mut tries = thread + round;
+                    loop {
+                        tries += 1;
+                        match flights.board(&key, thread as u32) {
+                            Boarding::Lead(lead) => {
+                                assert_eq!(leading[key as usize].fetch_add(1, Ordering::SeqCst), 0);
+                                std::thread::yield_now();
+                                leading[key as usize].fetch_sub(1, Ordering::SeqCst);
+                                if !tries.is_multiple_of(3) {
+                                    lead.land(key);
+                                    landed.fetch_add(1, Ordering::SeqCst);
+                                    break;
+                                }
+                            }
+                            Boarding::Follow(follow) => {
+                                if let Some(value) = futures::executor::block_on(follow.wait()) {
+                                    assert_eq!(value, key);
+                                    break;
+                                }
+                            }
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert!(landed.load(Ordering::SeqCst) > 0);
+    assert!((0..KEYS as u32).all(|key| !flights.is_flying(&key)));
+}
