@@ -4,7 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::Cache;
+use crate::fetch::Engine;
+use crate::image::Served;
+use crate::mount::Trust;
+use crate::session::{self, Mounted};
 use crate::source::BlobSource;
+use crate::tree::{IMAGES_NAME, Top, Tree};
 
 /// Number of an image on this node: stable across restarts, never reused, 1..2^23.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +52,8 @@ pub struct ImageStatus {
     pub requests: u64,
     /// Reads that ended in an error.
     pub read_errors: u64,
+    /// Chunks the cache's disk refused, for all images that share the blobs. They were served all the same.
+    pub cache_errors: u64,
 }
 
 /// Why the server cannot do what was asked.
@@ -70,50 +78,138 @@ pub enum Error {
 }
 
 /// The FUSE session of a node: `images/<id>/...` under one mount. Dropping it unmounts.
-pub struct Server {}
+pub struct Server {
+    mountpoint: PathBuf,
+    top: Top,
+    tree: Arc<Tree>,
+    engine: Arc<Engine>,
+    cache: Cache,
+    mounted: Option<Mounted>,
+}
 
 impl Server {
-    /// Mounts a session that shows `images/`. Fetches run on `runtime`.
-    pub fn mount_node(_config: &ServerConfig, _runtime: tokio::runtime::Handle) -> Result<Self, Error> {
-        todo!()
+    /// Mounts a session that shows `images/`. Fetches run on `runtime`, which needs its timer and must outlive the
+    /// server. Only root may; the mount honours set-user-id and device files, so its place should be root's only.
+    ///
+    /// # Errors
+    /// The cache is in use by another process or cannot be made, or the mount is refused.
+    pub fn mount_node(config: &ServerConfig, runtime: tokio::runtime::Handle) -> Result<Self, Error> {
+        Self::mount(config, runtime, Top::Node, None)
     }
 
-    /// Mounts a session whose root is the root of one image.
+    /// Mounts a session whose root is the root of one image. Without root, through `fusermount3`.
+    ///
+    /// # Errors
+    /// As [`Server::mount_node`], or the bootstrap is bad.
     pub fn mount_image(
-        _config: &ServerConfig,
-        _runtime: tokio::runtime::Handle,
-        _image: ImageSpec,
+        config: &ServerConfig,
+        runtime: tokio::runtime::Handle,
+        image: ImageSpec,
     ) -> Result<Self, Error> {
-        todo!()
+        Self::mount(config, runtime, Top::Image(image.id), Some(image))
+    }
+
+    fn mount(
+        config: &ServerConfig,
+        runtime: tokio::runtime::Handle,
+        top: Top,
+        image: Option<ImageSpec>,
+    ) -> Result<Self, Error> {
+        let cache = Cache::open(&config.cache_dir).map_err(|source| Error::Io {
+            what: format!("cache {}", config.cache_dir.display()),
+            source,
+        })?;
+        let mut server = Server {
+            mountpoint: config.mountpoint.clone(),
+            top,
+            tree: Arc::new(Tree::new(top)),
+            engine: Engine::new(runtime, config.read_deadline),
+            cache,
+            mounted: None,
+        };
+        if let Some(image) = image {
+            server.add(image)?;
+        }
+        let trust = match top {
+            Top::Node => Trust::Container,
+            Top::Image(_) => Trust::Visitor,
+        };
+        let (tree, engine) = (server.tree.clone(), server.engine.clone());
+        let mounted = session::start(&config.mountpoint, trust, config.threads, tree, engine);
+        server.mounted = Some(mounted.map_err(|source| Error::Io {
+            what: format!("mount at {}", config.mountpoint.display()),
+            source,
+        })?);
+        Ok(server)
     }
 
     /// Starts to serve an image; adding one that is served already is no error.
-    pub fn add(&self, _image: ImageSpec) -> Result<(), Error> {
-        todo!()
+    ///
+    /// # Errors
+    /// The bootstrap cannot be read or is bad.
+    pub fn add(&self, image: ImageSpec) -> Result<(), Error> {
+        if self.tree.images.relist(image.id.0) {
+            return Ok(());
+        }
+        self.tree
+            .images
+            .add(Served::open(image, &self.cache, &self.engine)?);
+        Ok(())
     }
 
     /// Stops to serve an image. Open files read on until closed.
-    pub fn remove(&self, _id: ImageId) {
-        todo!()
+    pub fn remove(&self, id: ImageId) {
+        if self.tree.images.remove(id.0)
+            && let Some(mounted) = &self.mounted
+        {
+            mounted.forget_image(&id.0.to_string());
+        }
     }
 
     /// The folder that shows an image.
-    pub fn path(&self, _id: ImageId) -> PathBuf {
-        todo!()
+    pub fn path(&self, id: ImageId) -> PathBuf {
+        match self.top {
+            Top::Node => self.mountpoint.join(IMAGES_NAME).join(id.0.to_string()),
+            Top::Image(_) => self.mountpoint.clone(),
+        }
     }
 
     /// Numbers of an image, if it is served.
-    pub fn status(&self, _id: ImageId) -> Option<ImageStatus> {
-        todo!()
+    pub fn status(&self, id: ImageId) -> Option<ImageStatus> {
+        self.tree.images.listed(id.0).map(|served| served.status())
     }
 
     /// Where the session is mounted.
     pub fn mountpoint(&self) -> &Path {
-        todo!()
+        &self.mountpoint
     }
 
-    /// Unmounts (lazily when busy) and ends the threads.
-    pub fn unmount(self) -> Result<(), Error> {
-        todo!()
+    /// Unmounts (when busy: ends the connection, so that open files give errors, and detaches it) and ends the
+    /// threads and tasks. Must not be called on the only thread of a runtime.
+    ///
+    /// # Errors
+    /// The unmount is refused; tasks are ended all the same.
+    pub fn unmount(mut self) -> Result<(), Error> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), Error> {
+        let result = self.mounted.take().map_or(Ok(()), Mounted::end);
+        self.engine.close();
+        result.map_err(|source| Error::Io {
+            what: format!("unmount of {}", self.mountpoint.display()),
+            source,
+        })
     }
 }
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::warn!(%error, "a server did not end cleanly");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

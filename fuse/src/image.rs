@@ -1,0 +1,251 @@
+//! The images being served, and what the kernel still knows of them.
+//!
+//! An image that is removed disappears from lookups at once, but files of it may be open, and without OPEN requests
+//! nobody says so. What the kernel does say is FORGET: it counts every inode number it was given and gives each back
+//! when nothing refers to it. So a removed image is kept until the kernel has forgotten all of it. That may be long
+//! after the last close, since the kernel keeps the names of files that were open then until memory is short; what is
+//! kept is a mapped file and a few tables.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rafs::{Image, Timestamp};
+
+use crate::cache::{BlobId, Cache, Shape};
+use crate::fetch::{Engine, Supply, SupplySpec};
+use crate::mapping::FileMap;
+use crate::server::{Error, ImageId, ImageSpec, ImageStatus};
+
+/// An image that is served.
+pub(crate) struct Served {
+    pub(crate) id: ImageId,
+    pub(crate) image: Arc<Image<FileMap>>,
+    pub(crate) supply: Arc<Supply>,
+    is_removed: AtomicBool,
+    /// Inode numbers the kernel holds, each as often as it was told.
+    lookups: AtomicI64,
+}
+
+impl Served {
+    /// Opens the bootstrap of an image and its blobs in the cache.
+    pub(crate) fn open(spec: ImageSpec, cache: &Cache, engine: &Arc<Engine>) -> Result<Self, Error> {
+        let ImageSpec {
+            id,
+            bootstrap,
+            source,
+        } = spec;
+        let map = FileMap::open(&bootstrap).map_err(|source| Error::Io {
+            what: format!("bootstrap {}", bootstrap.display()),
+            source,
+        })?;
+        let refuse = |source| Error::Bootstrap {
+            path: bootstrap.clone(),
+            source,
+        };
+        let image = Arc::new(Image::open(map).map_err(refuse)?);
+        let blobs = image
+            .blobs()
+            .iter()
+            .map(|blob| {
+                let what = "the id of a blob is not a sha256";
+                let id = BlobId::parse(&blob.id).ok_or(rafs::Error::Corrupt { what, offset: 0 })?;
+                Ok(cache.blob(&Shape {
+                    id,
+                    chunk_count: blob.chunk_count,
+                    uncompressed_size: blob.uncompressed_size,
+                    digester: blob.digester,
+                }))
+            })
+            .collect::<Result<_, _>>()
+            .map_err(refuse)?;
+        let chunks = image.clone();
+        let supply = Supply::new(
+            engine.clone(),
+            SupplySpec {
+                image: id.0,
+                blobs,
+                table: Arc::new(move |blob, index| chunks.chunk(blob, index).ok()),
+                source,
+            },
+        );
+        Ok(Served {
+            id,
+            image,
+            supply,
+            is_removed: AtomicBool::new(false),
+            lookups: AtomicI64::new(0),
+        })
+    }
+
+    /// Uncompressed bytes of all blobs.
+    pub(crate) fn bytes_total(&self) -> u64 {
+        self.supply
+            .blobs()
+            .iter()
+            .map(|blob| blob.shape().uncompressed_size)
+            .fold(0, u64::saturating_add)
+    }
+
+    /// The image's numbers.
+    pub(crate) fn status(&self) -> ImageStatus {
+        let cost = &self.supply.cost;
+        ImageStatus {
+            bytes_total: self.bytes_total(),
+            bytes_local: self.supply.blobs().iter().map(|blob| blob.local_len()).sum(),
+            bytes_fetched: cost.bytes_fetched.load(Ordering::Relaxed),
+            requests: cost.requests.load(Ordering::Relaxed),
+            read_errors: cost.read_errors.load(Ordering::Relaxed),
+            cache_errors: self.supply.blobs().iter().map(|blob| blob.write_errors()).sum(),
+        }
+    }
+
+    fn is_listed(&self) -> bool {
+        !self.is_removed.load(Ordering::Acquire)
+    }
+
+    fn is_forgotten(&self) -> bool {
+        !self.is_listed() && self.lookups.load(Ordering::Acquire) <= 0
+    }
+}
+
+/// All images of a session.
+#[derive(Default)]
+pub(crate) struct Images {
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    served: BTreeMap<u32, Arc<Served>>,
+    changed: Timestamp,
+}
+
+impl Images {
+    /// Finds an image by number, listed or only remembered.
+    pub(crate) fn get(&self, id: u32) -> Option<Arc<Served>> {
+        self.read().served.get(&id).cloned()
+    }
+
+    /// Finds an image that is listed.
+    pub(crate) fn listed(&self, id: u32) -> Option<Arc<Served>> {
+        self.get(id).filter(|served| served.is_listed())
+    }
+
+    /// The first listed image whose number is `from` or higher.
+    pub(crate) fn listed_from(&self, from: u32) -> Option<Arc<Served>> {
+        self.read()
+            .served
+            .range(from..)
+            .map(|(_, served)| served)
+            .find(|served| served.is_listed())
+            .cloned()
+    }
+
+    /// All listed images.
+    pub(crate) fn all(&self) -> Vec<Arc<Served>> {
+        self.read()
+            .served
+            .values()
+            .filter(|served| served.is_listed())
+            .cloned()
+            .collect()
+    }
+
+    /// When an image was last added or removed: strictly later with each change.
+    pub(crate) fn changed(&self) -> Timestamp {
+        self.read().changed
+    }
+
+    /// Lists an image again, if it is known. Returns whether it is.
+    pub(crate) fn relist(&self, id: u32) -> bool {
+        let mut state = self.write();
+        let Some(served) = state.served.get(&id) else {
+            return false;
+        };
+        if served.is_removed.swap(false, Ordering::AcqRel) {
+            state.touch();
+        }
+        true
+    }
+
+    /// Lists an image. One of the same number stays what it is, and is listed again if it was removed.
+    pub(crate) fn add(&self, served: Served) {
+        let mut state = self.write();
+        let served = state
+            .served
+            .entry(served.id.0)
+            .or_insert_with(|| Arc::new(served))
+            .clone();
+        served.is_removed.store(false, Ordering::Release);
+        state.touch();
+    }
+
+    /// Takes an image off the list. Returns whether it was there.
+    pub(crate) fn remove(&self, id: u32) -> bool {
+        let mut state = self.write();
+        let Some(served) = state.served.get(&id).cloned() else {
+            return false;
+        };
+        served.is_removed.store(true, Ordering::Release);
+        state.touch();
+        if served.is_forgotten() {
+            state.served.remove(&id);
+        }
+        true
+    }
+
+    /// Notes that the kernel was given an inode number of the image.
+    pub(crate) fn remember(&self, id: u32) {
+        if let Some(served) = self.read().served.get(&id) {
+            served.lookups.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Notes that the kernel gave inode numbers of the image back.
+    pub(crate) fn forget(&self, id: u32, count: u64) {
+        let is_forgotten = self.read().served.get(&id).is_some_and(|served| {
+            served.lookups.fetch_sub(count.cast_signed(), Ordering::AcqRel);
+            served.is_forgotten()
+        });
+        if is_forgotten {
+            let mut state = self.write();
+            // It may have been listed or looked up again in between.
+            if state.served.get(&id).is_some_and(|served| served.is_forgotten()) {
+                state.served.remove(&id);
+            }
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn touch(&mut self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = Timestamp {
+            secs: now.as_secs().cast_signed(),
+            nanos: now.subsec_nanos(),
+        };
+        // The kernel tells listings apart by this time, so two changes must never share one.
+        let after = Timestamp {
+            nanos: self.changed.nanos + 1,
+            ..self.changed
+        };
+        let after = match after.nanos {
+            1_000_000_000 => Timestamp {
+                secs: after.secs + 1,
+                nanos: 0,
+            },
+            _ => after,
+        };
+        self.changed = now.max(after);
+    }
+}

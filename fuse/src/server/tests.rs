@@ -1,0 +1,104 @@
+//! Servers mounted for real. These tests need root.
+
+mod fault;
+mod show;
+
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use super::*;
+
+/// Short, so that tests of faults are; long enough for a loaded machine to answer from memory.
+const DEADLINE: Duration = Duration::from_secs(3);
+
+/// A server with all it stands on. Dropping unmounts it first.
+struct Node {
+    server: Option<Server>,
+    _runtime: Runtime,
+    mountpoint: TempDir,
+    cache: Arc<TempDir>,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self::on(Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    /// A server on a cache that an earlier one left.
+    fn on(cache: Arc<TempDir>) -> Self {
+        Self::mounted(cache, |config, runtime| {
+            Server::mount_node(config, runtime).unwrap()
+        })
+    }
+
+    fn of_image(image: ImageSpec) -> Self {
+        let cache = Arc::new(tempfile::tempdir().unwrap());
+        Self::mounted(cache, |config, runtime| {
+            Server::mount_image(config, runtime, image).unwrap()
+        })
+    }
+
+    fn mounted(
+        cache: Arc<TempDir>,
+        mount: impl FnOnce(&ServerConfig, tokio::runtime::Handle) -> Server,
+    ) -> Self {
+        let mountpoint = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let config = ServerConfig {
+            mountpoint: mountpoint.path().to_owned(),
+            cache_dir: cache.path().to_owned(),
+            threads: 2,
+            read_deadline: DEADLINE,
+        };
+        let server = mount(&config, runtime.handle().clone());
+        Node {
+            server: Some(server),
+            _runtime: runtime,
+            mountpoint,
+            cache,
+        }
+    }
+
+    /// Adds an image and gives its folder.
+    fn add(&self, image: ImageSpec) -> PathBuf {
+        let id = image.id;
+        Server::add(self, image).unwrap();
+        self.path(id)
+    }
+
+    fn end(mut self) -> Arc<TempDir> {
+        self.server.take().unwrap().unmount().unwrap();
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        assert!(!mounts.contains(self.mountpoint.path().to_str().unwrap()));
+        self.cache.clone()
+    }
+}
+
+impl Deref for Node {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Before the runtime and the folders go.
+        self.server.take();
+    }
+}
+
+/// Lets the kernel forget what it has read of files under `path`, so that the next read is a request again.
+fn drop_page_cache(path: &Path) {
+    let file = std::fs::File::open(path).unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+}
