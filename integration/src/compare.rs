@@ -25,7 +25,7 @@ pub struct Allowed {
     /// Directories whose modification time is not the image's: the root when no layer lists it, and parents that no
     /// layer lists. Paths relative to the trees' roots; the root itself is the empty path.
     pub mtimes: BTreeSet<PathBuf>,
-    /// Whether no directory's modification time counts: umoci sets them before it fills the directories.
+    /// Whether no directory's modification time counts: umoci does not restore those that later layers touch.
     pub directory_mtimes: bool,
     /// Whether links of directories are not counted (some file systems, overlayfs among them, always say 1).
     pub directory_links: bool,

@@ -69,8 +69,8 @@ fn write_device(image: &rafs::Image<Vec<u8>>, index: usize, blob: &Path, device:
     out.set_len(info.uncompressed_size.next_multiple_of(BLOCK_LEN))
         .context("size a device")?;
     let blob_index = rafs::BlobIndex(u16::try_from(index)?);
-    for number in 0..info.chunk_count {
-        let chunk = image.chunk(blob_index, number).context("find a chunk")?;
+    for chunk in image.chunks(blob_index) {
+        let chunk = chunk.context("find a chunk")?;
         let mut packed = vec![0; chunk.compressed.len as usize];
         stored
             .read_exact_at(&mut packed, chunk.compressed.offset)

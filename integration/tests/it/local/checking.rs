@@ -20,10 +20,10 @@ fn converted(scene: &Scene) -> (PathBuf, PathBuf) {
     (converted, largest.unwrap())
 }
 
-/// Exit status and standard error of `slipway check`.
+/// Exit status and all output of `slipway check`, with every chunk verified.
 fn check(image: &str) -> (Option<i32>, String) {
     let mut command = binaries::slipway().unwrap();
-    let output = process::output(command.args(["check", image])).unwrap();
+    let output = process::output(command.args(["check", "--data", image])).unwrap();
     let all = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(all).unwrap())
 }
