@@ -59,6 +59,7 @@ pub fn gnu_tar(layout: &Path, tag: &str, dir: &Path) -> Result<BTreeSet<PathBuf>
             "--xattrs",
             "--xattrs-include=*",
             "--exclude=.wh.*",
+            "--delay-directory-restore",
         ]);
         process::run(&mut tar)?;
         let listed: BTreeSet<_> = entries
