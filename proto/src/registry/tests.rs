@@ -1,12 +1,17 @@
 //! Against a real registry, and against one that misbehaves on purpose.
 
+mod authorization;
+mod faults;
 mod real;
+mod script;
+mod uploads;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use oci_spec::image::{Descriptor, MediaType};
 
-use crate::image::{ByteStream, Error, digest};
+use crate::image::{ByteStream, Error, Options, digest};
+use crate::registry::Repository;
 
 /// Everything a stream gives.
 async fn read(stream: Result<ByteStream, Error>) -> Result<Vec<u8>, Error> {
@@ -34,4 +39,17 @@ fn descriptor_of(bytes: &[u8]) -> Descriptor {
         bytes.len() as u64,
         digest::sha256_of(bytes),
     )
+}
+
+fn repository(host: &str, credentials: Option<(&str, &str)>) -> Repository {
+    let credentials = credentials.map(|(user, password)| (user.to_owned(), password.to_owned()));
+    Repository::new(
+        host,
+        "team/app",
+        &Options {
+            plain_http: true,
+            credentials,
+        },
+    )
+    .unwrap()
 }
