@@ -6,6 +6,7 @@
 //! | `control` | `control` | Slipway's own control gRPC, client and server |
 //! | `registry` | `registry` | the OCI distribution protocol over HTTP: authentication, ranges, uploads |
 //! | `registry` | `image` | OCI images wherever they lie: registry, layout folder, archive |
+//! | `registry` | `lazy` | how a RAFS image is laid out as an OCI image: media types, annotations, bootstrap layer |
 //!
 //! No feature is on by default, so that a user of one needs the dependencies of that one only.
 
@@ -15,6 +16,8 @@
 pub mod control;
 #[cfg(feature = "registry")]
 pub mod image;
+#[cfg(feature = "registry")]
+pub mod lazy;
 #[cfg(feature = "registry")]
 pub mod registry;
 #[cfg(feature = "containerd")]
