@@ -66,13 +66,22 @@ enum Remedy {
 }
 
 impl Error {
+    /// How long the source asks to wait.
+    fn retry_after(&self) -> Duration {
+        match self {
+            Error::Source(error) => error.retry_after().unwrap_or_default(),
+            _ => Duration::ZERO,
+        }
+    }
+
     fn remedy(&self) -> Remedy {
         match self {
             Error::Corrupt(_) => Remedy::RetryFew,
-            Error::Source(proto::image::Error::NotFound { .. } | proto::image::Error::InvalidName { .. })
-            | Error::Deadline { .. }
-            | Error::Closed => Remedy::GiveUp,
-            Error::Source(_) | Error::Short { .. } | Error::Stalled(_) => Remedy::Retry,
+            Error::Short { .. } | Error::Stalled(_) => Remedy::Retry,
+            // Credentials are often renewed under way: a pull secret that is rotated, a node that logs in again.
+            Error::Source(proto::image::Error::Unauthorized { .. }) => Remedy::Retry,
+            Error::Source(error) if error.is_retryable() => Remedy::Retry,
+            Error::Source(_) | Error::Deadline { .. } | Error::Closed => Remedy::GiveUp,
         }
     }
 }

@@ -224,8 +224,12 @@ impl FakeSource {
             Fault::None => false,
             Fault::Hang => return futures::future::pending().boxed(),
             Fault::Refuse => {
-                let error = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-                return futures::future::ready(Err(Error::Io(error))).boxed();
+                let source = Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+                let error = Error::Network {
+                    place: "test".into(),
+                    source,
+                };
+                return futures::future::ready(Err(error)).boxed();
             }
             Fault::Missing => {
                 let error = Error::NotFound {

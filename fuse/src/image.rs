@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rafs::layout::{BLOB_BATCH, BLOB_ZRAN};
 use rafs::{Image, Timestamp};
 
 use crate::cache::{BlobId, Cache, Shape};
@@ -49,6 +50,10 @@ impl Served {
             .blobs()
             .iter()
             .map(|blob| {
+                if blob.features & (BLOB_BATCH | BLOB_ZRAN) != 0 {
+                    let feature = "chunks that share compressed bytes";
+                    return Err(rafs::Error::Unsupported { feature, offset: 0 });
+                }
                 let what = "the id of a blob is not a sha256";
                 let id = BlobId::parse(&blob.id).ok_or(rafs::Error::Corrupt { what, offset: 0 })?;
                 Ok(cache.blob(&Shape {

@@ -163,13 +163,14 @@ impl Supply {
                     return Err(error);
                 }
                 tracing::debug!(image = self.spec.image, %error, "an attempt to fetch failed");
+                let asked = error.retry_after();
                 *last = Some(error);
-                pause(failures).await;
+                pause(failures, asked).await;
                 failures += 1;
             } else if !missing.is_empty() && !attempt.is_impatient {
                 orphaned += 1;
                 if orphaned > ORPHANED_RETRIES {
-                    pause(orphaned - ORPHANED_RETRIES).await;
+                    pause(orphaned - ORPHANED_RETRIES, Duration::ZERO).await;
                 }
             } else if missing.is_empty() {
                 let (bytes, lost) = self.assemble_off_thread(extents.clone(), &got).await?;
@@ -327,9 +328,10 @@ fn name(chunk: &ChunkRef) -> ChunkName {
     (chunk.blob, chunk.index)
 }
 
-/// Pauses before the next attempt, jittered so that readers who failed together do not come back together.
-async fn pause(failures: u32) {
+/// Pauses before the next attempt, at least as long as was `asked`; jittered so that readers who failed together do
+/// not come back together.
+async fn pause(failures: u32, asked: Duration) {
     let full = PAUSE_MAX.min(PAUSE_MIN.saturating_mul(1 << failures.min(16)));
     let share = rand::rng().random_range(0.5..1.0);
-    tokio::time::sleep(full.mul_f64(share)).await;
+    tokio::time::sleep(full.mul_f64(share).max(asked)).await;
 }
