@@ -5,6 +5,7 @@ mod socket;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fuse::ServerConfig;
 use proto::control::control_server::ControlServer;
@@ -23,6 +24,9 @@ use crate::layout::Layout;
 use crate::mounter::{FuseMounter, MountError};
 use crate::service::Service;
 use crate::store::Store;
+
+/// How long calls in flight may take to end after a signal; containerd gives up on its own calls at about that time.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why the daemon cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -110,13 +114,27 @@ impl Daemon {
             );
         let controlling = tonic::transport::Server::builder()
             .add_service(ControlServer::new(self.control_service))
-            .serve_with_incoming_shutdown(UnixListenerStream::new(self.control), stop.cancelled_owned());
-        let outcome = tokio::try_join!(serving, controlling);
+            .serve_with_incoming_shutdown(
+                UnixListenerStream::new(self.control),
+                stop.clone().cancelled_owned(),
+            );
+        let drained = async {
+            stop.cancelled().await;
+            tokio::time::sleep(DRAIN_DEADLINE).await;
+        };
+        let outcome = tokio::select! {
+            outcome = async { tokio::try_join!(serving, controlling) } => outcome.map(drop),
+            () = drained => {
+                tracing::warn!("calls in flight did not end in time");
+                Ok(())
+            }
+        };
         socket::remove(&self.address);
         socket::remove(&self.layout.control());
         match Arc::try_unwrap(self.mounter) {
             Ok(mounter) => mounter.stop().await?,
-            Err(_) => tracing::warn!("a call is still in flight; the mount ends with the process"),
+            // A call that did not end holds it.
+            Err(_) => node::detach(&self.layout.fuse())?,
         }
         outcome?;
         Ok(())

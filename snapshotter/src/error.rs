@@ -95,7 +95,7 @@ pub enum Error {
         source: MountError,
     },
     /// The database refused.
-    #[error("store: {0}")]
+    #[error("store: {}{}", .0, store_hint(.0))]
     Store(Box<redb::Error>),
     /// The file system refused.
     #[error("{what} {}: {source}", path.display())]
@@ -125,6 +125,16 @@ impl Error {
     /// A row that cannot be read: the file was damaged or written by something else.
     pub(crate) fn corrupted(reason: impl std::fmt::Display) -> Self {
         Self::Store(Box::new(redb::Error::Corrupted(reason.to_string())))
+    }
+}
+
+/// What to do about a database that cannot be used.
+fn store_hint(error: &redb::Error) -> &'static str {
+    match error {
+        redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => {
+            "; hint: stop slipwayd, move store.redb out of its root, remove and pull the images again"
+        }
+        _ => "",
     }
 }
 

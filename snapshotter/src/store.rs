@@ -66,7 +66,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database, or creates an empty one.
+    /// Opens the database, or creates an empty one. The caller holds the lock on the root.
     pub fn open(path: &Path) -> Result<Self> {
         let store = Self {
             db: Database::create(path)?,

@@ -20,8 +20,8 @@ const TEMP_PARENT: &str = "/var/tmp";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Image: docker://host/repo:tag, oci:DIR[:TAG], oci-archive:FILE[:TAG]
-    image: String,
+    #[arg(help = "Image: docker://host/repo:tag, oci:DIR[:TAG] or oci-archive:FILE[:TAG]")]
+    image: Location,
     /// Empty folder to show it in
     dir: PathBuf,
     /// Keep fetched data here for the next time [default: forget it]
@@ -39,7 +39,6 @@ pub(super) struct Arguments {
 pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<()> {
     let config = settings.config()?;
     start_logging(&config)?;
-    let location: Location = arguments.image.parse()?;
     let mountpoint = arguments.dir.canonicalize().with_context(|| {
         format!(
             "cannot mount on {}; hint: create the folder first",
@@ -50,7 +49,7 @@ pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<
     let passing =
         TempDir::with_prefix_in("slipwayd-", TEMP_PARENT).context("cannot make a temporary folder")?;
     let bootstrap = passing.path().join("image.boot");
-    let source = runtime.block_on(fetch(&config.registry, arguments, &location, &bootstrap))?;
+    let source = runtime.block_on(fetch(&config.registry, arguments, &bootstrap))?;
     let server_config = ServerConfig {
         mountpoint: mountpoint.clone(),
         cache_dir: arguments
@@ -79,15 +78,10 @@ pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<
 }
 
 /// Opens the image and writes its bootstrap to a file.
-async fn fetch(
-    registry: &Registry,
-    arguments: &Arguments,
-    location: &Location,
-    bootstrap: &Path,
-) -> anyhow::Result<ImageSource> {
-    let mut options = options(location, registry);
+async fn fetch(registry: &Registry, arguments: &Arguments, bootstrap: &Path) -> anyhow::Result<ImageSource> {
+    let mut options = options(&arguments.image, registry);
     options.plain_http |= arguments.plain_http;
-    let source = ImageSource::open(location, &options).await?;
+    let source = ImageSource::open(&arguments.image, &options).await?;
     let platform = arguments.platform.clone().unwrap_or_default();
     let resolved = resolve(&source, &platform).await?;
     let layer = resolved.bootstrap().with_context(|| {

@@ -114,8 +114,7 @@ pub(super) fn detach_stale(mountpoint: &Path) -> Result<(), NodeError> {
             }
             Err(error) if error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) => {
                 tracing::warn!(path = %mountpoint.display(), "detaching the mount of a daemon that died");
-                unmount(mountpoint, UnmountFlags::DETACH)
-                    .map_err(|errno| failed("unmount", mountpoint)(errno.into()))?;
+                detach(mountpoint)?;
             }
             Err(error) => return Err(failed("look at", mountpoint)(error)),
         }
@@ -123,9 +122,53 @@ pub(super) fn detach_stale(mountpoint: &Path) -> Result<(), NodeError> {
     Err(failed("unmount", mountpoint)(Errno::BUSY.into()))
 }
 
+/// Takes a mount out of sight; it ends when nobody uses it any more.
+pub(super) fn detach(mountpoint: &Path) -> Result<(), NodeError> {
+    unmount(mountpoint, UnmountFlags::DETACH).map_err(|errno| failed("unmount", mountpoint)(errno.into()))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
+    use rustix::mount::{MountFlags, mount};
+
     use super::*;
+
+    /// Mounts a FUSE file system whose daemon is dead from the start.
+    fn mount_dead(path: &Path) {
+        let device = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")
+            .unwrap();
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+        let options = std::ffi::CString::new(options).unwrap();
+        mount(
+            "dead",
+            path,
+            "fuse",
+            MountFlags::empty(),
+            Some(options.as_c_str()),
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn the_mount_of_a_dead_daemon_is_detached() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fs");
+        detach_stale(&path).unwrap();
+        mount_dead(&path);
+        assert_eq!(
+            fs::metadata(&path).unwrap_err().raw_os_error(),
+            Some(Errno::NOTCONN.raw_os_error())
+        );
+        detach_stale(&path).unwrap();
+        assert!(path.is_dir());
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(path.to_str().unwrap()));
+    }
 
     #[test]
     fn one_daemon_per_root() {

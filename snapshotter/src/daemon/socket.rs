@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
@@ -30,13 +30,29 @@ pub(super) fn listen(path: &Path) -> Result<UnixListener, NodeError> {
                 path: path.to_owned(),
             });
         }
-        Ok(_) => fs::remove_file(path).map_err(failed("remove stale socket", path))?,
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed("look at", path)(error)),
     }
-    let listener = UnixListener::bind(path).map_err(failed("listen on", path))?;
-    fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed("change mode of", path))?;
+    // Bound under another name, so that it has its mode before anybody can find it; the renaming replaces a stale one.
+    let passing = passing_name(path);
+    match fs::remove_file(&passing) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove stale socket", &passing)(error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&passing).map_err(failed("listen on", &passing))?;
+    fs::set_permissions(&passing, Permissions::from_mode(0o600))
+        .map_err(failed("change mode of", &passing))?;
+    fs::rename(&passing, path).map_err(failed("place socket", path))?;
     Ok(listener)
+}
+
+fn passing_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
 }
 
 /// Removes a socket at the end. A failure leaves a stale socket, which the next start replaces.
