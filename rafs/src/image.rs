@@ -60,10 +60,18 @@ pub enum Error {
 }
 
 /// A validated bootstrap over bytes of the caller's (a vector, a map).
-#[derive(Debug)]
 pub struct Image<B> {
     bytes: B,
     shape: Shape,
+}
+
+impl<B> std::fmt::Debug for Image<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Image")
+            .field("inode_count", &self.shape.inode_count)
+            .field("blobs", &self.shape.blobs)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One blob of the blob table.

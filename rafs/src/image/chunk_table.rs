@@ -11,7 +11,6 @@ use crate::layout::{self, BLOCK, ChunkEntry};
 const ENTRY_LEN: u64 = size_of::<ChunkEntry>() as u64;
 
 /// Positions in the chunk table, by blob and number. The table itself is sorted by digest.
-#[derive(Debug)]
 pub(super) struct ChunkTable {
     /// Positions of entries, ordered by blob, then by the chunk's number.
     positions: Vec<u32>,

@@ -11,7 +11,6 @@ use crate::layout::{
 };
 
 /// What is learnt on opening.
-#[derive(Debug)]
 pub(super) struct Shape {
     /// Byte offset that inode numbers count from.
     pub(super) meta: u64,
@@ -30,7 +29,7 @@ pub(super) struct Shape {
 }
 
 /// Byte ranges of the tables.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Tables {
     pub(super) devices: Range<u64>,
     pub(super) blobs: Range<u64>,

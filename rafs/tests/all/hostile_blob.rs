@@ -7,23 +7,25 @@ use rafs::image::Blob;
 use crate::fixture::Fixture;
 use crate::random::{Random, places};
 
-/// Asks for every chunk of a blob, and expands what is found.
+/// Asks for every chunk of a blob, and expands the first unit that lies in the file. Returns whether the chunk infos
+/// were accepted.
 fn read_units(fixture: &Fixture, blob: &Blob, number: u16, stored: &[u8]) -> bool {
     let Ok(units) = Units::read(blob, stored) else {
         return false;
     };
     let data = fixture.data(blob);
-    let mut expanded = None;
+    let mut is_expanded = false;
     for chunk in fixture.image.chunks(BlobIndex(number)).map(Result::unwrap) {
         let Ok(piece) = units.piece(&chunk) else { continue };
         let start = piece.unit.stored.offset as usize;
         let end = start + piece.unit.stored.len as usize;
         assert!(end as u64 <= blob.compressed_size && piece.unit.len <= 32 << 20);
-        if expanded != Some(piece.unit) && end <= data.len() && expanded.is_none() {
+        let stored = data.get(start..end).filter(|_| !is_expanded);
+        if let Some(stored) = stored {
             let mut out = vec![0; piece.unit.len as usize];
-            let _ = units.expand(&piece.unit, &data[start..end], &mut out);
+            let _ = units.expand(&piece.unit, stored, &mut out);
             assert_eq!(piece.cut(&out).unwrap().len(), chunk.uncompressed.len as usize);
-            expanded = Some(piece.unit);
+            is_expanded = true;
         }
     }
     true
