@@ -87,6 +87,11 @@ impl Auth {
         fresh.then_some(cached.authorization)
     }
 
+    /// Drops what is known, after it was refused.
+    pub(super) fn forget(&self, access: Access) {
+        self.cache().remove(&access);
+    }
+
     /// Answers a 401: what to try again with. `refused` is what was not good enough.
     pub(super) async fn renew(
         &self,

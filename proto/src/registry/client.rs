@@ -202,6 +202,10 @@ impl Client {
             authorization = Some(renewed);
             response = self.execute(request, &url, authorization.as_ref()).await?;
         }
+        if response.status() == StatusCode::FORBIDDEN && trusted {
+            // Some registries say so of an outdated token: the next request starts anew.
+            auth.forget(request.access);
+        }
         match response.status().is_success() {
             true => Ok(response),
             false => Err(answer::error(response, &request.what, host).await),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
@@ -71,8 +72,12 @@ fn find_in(file: &Path, host: &str, repository: &str) -> Option<Credentials> {
     let content = match fs::read(file) {
         Ok(content) => content,
         Err(error) => {
-            if error.kind() != std::io::ErrorKind::NotFound {
-                tracing::warn!(file = %file.display(), %error, "credential file cannot be read");
+            match error.kind() {
+                // Another user's runtime folder is no fault.
+                ErrorKind::NotFound | ErrorKind::PermissionDenied => {
+                    tracing::debug!(file = %file.display(), %error, "no credential file");
+                }
+                _ => tracing::warn!(file = %file.display(), %error, "credential file cannot be read"),
             }
             return None;
         }

@@ -59,7 +59,7 @@ impl Repository {
     pub async fn manifest(&self, tag: &str, expected: Option<&Digest>) -> Result<RawManifest, Error> {
         let id = expected.map_or(tag, |digest| digest.as_ref());
         let what = self.describe("manifest", id);
-        let mut request = Request::new(
+        let request = Request::new(
             Method::GET,
             self.path("manifests", id),
             Access::Pull,
@@ -71,9 +71,8 @@ impl Repository {
             DOCKER_MANIFEST,
             DOCKER_INDEX,
         ];
-        for media_type in accepted {
-            request = request.header(ACCEPT, media_type)?;
-        }
+        // In one header: some registries read only the first.
+        let request = request.header(ACCEPT, &accepted.join(", "))?;
         let response = self.client.send(&request).await?;
         let told = response
             .headers()

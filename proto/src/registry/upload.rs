@@ -1,5 +1,7 @@
 //! Blob uploads: in one piece when small, else in chunks.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use oci_spec::image::Digest;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
@@ -17,6 +19,8 @@ use crate::image::digest::Hasher;
 const CHUNK_LEN: usize = 16 << 20;
 /// How often one chunk is sent.
 const CHUNK_TRY_COUNT_MAX: u32 = 3;
+/// Pause before a small blob is sent again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const OCTETS: &str = "application/octet-stream";
 
 /// A blob on its way into a repository.
@@ -74,24 +78,56 @@ impl Upload {
             self.abort().await;
             return Err(error);
         }
-        let location = match self.location.take() {
-            Some(location) => location,
-            None if self.repository.has_blob(expected).await? => return Ok(()),
-            None => self.begin().await?,
-        };
-        let rest = std::mem::take(&mut self.chunk).freeze();
-        let mut target = location.clone();
-        target.query_pairs_mut().append_pair("digest", expected.as_ref());
-        let mut request = self
-            .request(Method::PUT, target, Some(rest.clone()))
-            .header(CONTENT_TYPE, OCTETS)?;
-        if self.sent > 0 && !rest.is_empty() {
-            request = request.header(CONTENT_RANGE, &chunk_range(self.sent, rest.len()))?;
+        if self.location.is_none() {
+            return self.finish_small(expected).await;
         }
+        // As a chunk of its own, so that what closes the upload carries nothing and may be repeated.
+        if !self.chunk.is_empty() {
+            self.send_chunk().await?;
+        }
+        match self.location.take() {
+            Some(location) => self.close(location, Bytes::new(), expected).await,
+            None => Err(Error::invalid(
+                self.what(),
+                "the registry does not say where to go on",
+            )),
+        }
+    }
+
+    /// Sends a blob of which nothing was sent yet, unless it is there.
+    async fn finish_small(&mut self, expected: &Digest) -> Result<(), Error> {
+        if self.repository.has_blob(expected).await? {
+            return Ok(());
+        }
+        let blob = std::mem::take(&mut self.chunk).freeze();
+        let mut tries_left = CHUNK_TRY_COUNT_MAX;
+        loop {
+            tries_left -= 1;
+            let location = self.begin().await?;
+            match self.close(location, blob.clone(), expected).await {
+                Err(error) if tries_left > 0 && error.is_retryable() => {
+                    tracing::debug!(%error, "small blob is sent again");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Sends the last bytes and the digest.
+    async fn close(&self, mut location: Url, rest: Bytes, expected: &Digest) -> Result<(), Error> {
+        location
+            .query_pairs_mut()
+            .append_pair("digest", expected.as_ref());
+        let repeatable = rest.is_empty();
+        let mut request = self
+            .request(Method::PUT, location, Some(rest))
+            .header(CONTENT_TYPE, OCTETS)?;
+        request.repeatable = repeatable;
         match self.repository.client().send(&request).await {
             Ok(_) => Ok(()),
             // The answer may be lost when the blob is not.
-            Err(error) if error.is_retryable() && self.repository.has_blob(expected).await? => Ok(()),
+            Err(_) if matches!(self.repository.has_blob(expected).await, Ok(true)) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -80,6 +80,32 @@ async fn a_refused_token_is_renewed_once() {
 }
 
 #[tokio::test]
+async fn after_a_403_the_next_request_logs_in_anew() {
+    // The first token is forbidden from the second use on.
+    let script = |seen: &Seen| match seen.count {
+        3 => answer(403, &[], ""),
+        _ => with_tokens(seen, 0),
+    };
+    let server = Server::start(script).await;
+    let repository = repository(&server.host, Some(("me", "secret")));
+    let descriptor = descriptor_of(BLOB);
+    assert_eq!(read(repository.blob(&descriptor).await).await.unwrap(), BLOB);
+    assert!(matches!(
+        repository.blob(&descriptor).await,
+        Err(Error::Unauthorized { .. })
+    ));
+    assert_eq!(read(repository.blob(&descriptor).await).await.unwrap(), BLOB);
+    assert_eq!(
+        server
+            .trace()
+            .iter()
+            .filter(|line| line.contains("/token"))
+            .count(),
+        2
+    );
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_told_with_a_hint_and_not_shown() {
     let server = Server::start(|seen| with_tokens(seen, 0)).await;
     let repository = repository(&server.host, Some(("me", "wrong-one")));

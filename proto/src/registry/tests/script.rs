@@ -1,9 +1,10 @@
 //! A registry whose every answer the test decides.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, to_bytes};
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
@@ -20,6 +21,8 @@ pub(super) struct Seen {
     pub(super) path: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// The other end of its connection.
+    pub(super) peer: SocketAddr,
     /// How many came before it.
     pub(super) count: usize,
 }
@@ -44,25 +47,32 @@ impl Server {
         let host = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (log, script) = (Arc::clone(&seen), Arc::new(script));
-        let app = axum::Router::new().fallback(move |request: Request| {
-            let (log, script) = (Arc::clone(&log), Arc::clone(&script));
-            async move {
-                let (head, body) = request.into_parts();
-                let body = to_bytes(body, BODY_LEN_MAX).await.unwrap();
-                let path = head.uri.path_and_query().unwrap().to_string();
-                let mut log = log.lock().unwrap();
-                let seen = Seen {
-                    method: head.method,
-                    path,
-                    headers: head.headers,
-                    body,
-                    count: log.len(),
-                };
-                log.push(seen.clone());
-                script(&seen)
-            }
+        let app = axum::Router::new().fallback(
+            move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
+                let (log, script) = (Arc::clone(&log), Arc::clone(&script));
+                async move {
+                    let (head, body) = request.into_parts();
+                    let body = to_bytes(body, BODY_LEN_MAX).await.unwrap();
+                    let path = head.uri.path_and_query().unwrap().to_string();
+                    let mut log = log.lock().unwrap();
+                    let seen = Seen {
+                        method: head.method,
+                        path,
+                        headers: head.headers,
+                        body,
+                        peer,
+                        count: log.len(),
+                    };
+                    log.push(seen.clone());
+                    script(&seen)
+                }
+            },
+        );
+        let task = tokio::spawn(async move {
+            axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
+                .await
+                .unwrap()
         });
-        let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self { host, seen, task }
     }
 

@@ -118,3 +118,26 @@ async fn a_refused_push_is_told() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_lost_closing_request_is_repeated() {
+    for len in [10, (16 << 20) + 1] {
+        let blob = noise(len);
+        let received = Arc::new(Mutex::new(BytesMut::new()));
+        let (log, failed) = (Arc::clone(&received), Arc::new(Mutex::new(false)));
+        let server = Server::start(move |seen: &Seen| match seen.method.as_str() {
+            "HEAD" => answer(404, &[], ""),
+            "PUT" if !std::mem::replace(&mut *failed.lock().unwrap(), true) => answer(503, &[], ""),
+            "PUT" | "PATCH" => {
+                log.lock().unwrap().extend_from_slice(&seen.body);
+                answer(202, &[(LOCATION, SESSION)], "")
+            }
+            _ => answer(202, &[(LOCATION, SESSION)], ""),
+        })
+        .await;
+        let mut upload = repository(&server.host, None).start_upload();
+        upload.write(&blob).await.unwrap();
+        upload.finish(descriptor_of(&blob).digest()).await.unwrap();
+        assert!(*received.lock().unwrap() == blob, "{len}");
+    }
+}
