@@ -40,10 +40,14 @@ pub fn check_bootstrap(image: &Image<Bytes>) -> Findings {
     }
 }
 
-/// What a failure to open a bootstrap means as an answer: `None` if it is no RAFS v6 bootstrap at all, or not one
-/// this reader knows.
+/// What a failure means as an answer: `None` if the image or file could not be looked at, or is no RAFS v6 at all.
 pub fn damage(error: &Error) -> Option<Findings> {
+    use proto::image::Error::{DigestMismatch, LengthMismatch};
     match error {
+        Error::Image(mismatch @ (DigestMismatch { .. } | LengthMismatch { .. })) => Some(Findings {
+            faults: vec![mismatch.to_string()],
+            ..Findings::default()
+        }),
         Error::Bootstrap {
             source: source @ rafs::Error::Corrupt { .. },
             ..

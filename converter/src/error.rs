@@ -111,6 +111,9 @@ pub enum Refusal {
     /// The layer needs a key.
     #[error("it is encrypted")]
     Encrypted,
+    /// A layer that may not be distributed was not.
+    #[error("it is a foreign layer, and its place does not have its data")]
+    Foreign,
     /// Layers and the config's diff ids differ in number.
     #[error("the manifest has {layers} layers, the config names {diff_ids}")]
     LayerCount {

@@ -94,6 +94,7 @@ impl Origin {
         let found = find(source, platform).await?;
         let what = format!("manifest {}", found.digest);
         check_types(&what, &found.manifest)?;
+        check_foreign(source, &found.manifest).await?;
         let descriptor = found.manifest.config();
         let bytes = source.small_blob(descriptor, CONFIG_LEN_MAX).await?;
         let config_name = format!("config {}", descriptor.digest());
@@ -145,6 +146,24 @@ fn check_types(what: &str, manifest: &ImageManifest) -> Result<(), Error> {
     }
     for layer in manifest.layers() {
         check_layer(layer).map_err(|reason| refused(&format!("layer {}", layer.digest()), reason))?;
+    }
+    Ok(())
+}
+
+/// Layers with restrictions are often left out when an image is pushed.
+async fn check_foreign(source: &ImageSource, manifest: &ImageManifest) -> Result<(), Error> {
+    for layer in manifest.layers() {
+        let media_type = layer.media_type().as_ref();
+        if !media_type.contains("nondistributable") && !media_type.contains("foreign") {
+            continue;
+        }
+        match source.blob_len(layer.digest()).await {
+            Ok(_) => {}
+            Err(proto::image::Error::NotFound { .. }) => {
+                return Err(refused(&format!("layer {}", layer.digest()), Refusal::Foreign));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(())
 }

@@ -151,3 +151,75 @@ impl Packer {
 
 /// The format's limit, 24 bits less one.
 const CHUNK_COUNT_MAX: u32 = 0xFF_FFFF;
+
+#[cfg(test)]
+mod tests {
+    use rafs::{Compressor, Digester};
+
+    use super::*;
+
+    const OPTIONS: ChunkOptions = ChunkOptions {
+        blob: BlobOptions {
+            chunk_size: 4096,
+            compressor: Compressor::None,
+            digester: Digester::Sha256,
+        },
+        level: 0,
+    };
+
+    /// Packs `contents`; gives chunks by slot, the blob's bytes and the blob.
+    fn pack(contents: &[Vec<u8>]) -> (Packed, Vec<u8>, Option<FinishedBlob>) {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let (sender, mut receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
+        let collector = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            while let Some(part) = receiver.blocking_recv() {
+                bytes.extend_from_slice(&part);
+            }
+            bytes
+        });
+        let mut packer = Packer::new(OPTIONS, Arc::new(pool), sender);
+        contents
+            .iter()
+            .for_each(|content| packer.push(content.clone()).unwrap());
+        let (packed, blob) = packer.finish().unwrap();
+        (packed, collector.join().unwrap(), blob)
+    }
+
+    #[test]
+    fn chunks_keep_their_order_whatever_the_pool_does() {
+        let contents: Vec<Vec<u8>> = (0..500u32)
+            .map(|number| number.to_le_bytes().repeat(1 + number as usize))
+            .collect();
+        let (packed, bytes, blob) = pack(&contents);
+        assert_eq!(packed.chunk_of_slot, (0..500).collect::<Vec<_>>());
+        assert!(bytes.starts_with(&contents.concat()));
+        assert_eq!(packed.blob_len, bytes.len() as u64);
+        assert_eq!(blob.unwrap().info.id, <[u8; 32]>::from(Sha256::digest(&bytes)));
+    }
+
+    #[test]
+    fn equal_contents_are_one_chunk() {
+        let (packed, bytes, blob) = pack(&[b"one".to_vec(), b"two".to_vec(), b"one".to_vec()]);
+        assert_eq!(packed.chunk_of_slot, [0, 1, 0]);
+        assert_eq!((packed.content_len, packed.repeated_len), (9, 3));
+        assert!(bytes.starts_with(b"onetwo"));
+        assert_eq!(blob.unwrap().info.chunks.len(), 2);
+    }
+
+    #[test]
+    fn no_content_is_no_blob() {
+        let (packed, bytes, blob) = pack(&[]);
+        assert!(packed.chunk_of_slot.is_empty() && bytes.is_empty() && blob.is_none());
+    }
+
+    #[test]
+    fn a_target_that_is_gone_stops_the_packer() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        drop(receiver);
+        let mut packer = Packer::new(OPTIONS, Arc::new(pool), sender);
+        packer.push(vec![1]).unwrap();
+        assert!(matches!(packer.finish(), Err(LayerError::Interrupted)));
+    }
+}

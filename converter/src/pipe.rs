@@ -111,3 +111,44 @@ impl<R: Read> Read for HashReader<R> {
         Ok(len)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(pieces: Vec<Piece>) -> PipeReader {
+        let (sender, reader) = pipe();
+        pieces
+            .into_iter()
+            .for_each(|piece| sender.try_send(piece).unwrap());
+        reader
+    }
+
+    #[test]
+    fn pieces_become_one_stream() {
+        let pieces = [&b"one "[..], b"", b"two"].map(|bytes| Piece::Data(Bytes::from_static(bytes)));
+        let reader = filled(pieces.into_iter().chain([Piece::End]).collect());
+        let mut hashed = HashReader::new(reader);
+        let mut start = [0; 2];
+        hashed.read_exact(&mut start).unwrap();
+        let (len, hash) = hashed.finish().unwrap();
+        assert_eq!((start, len, hash), (*b"on", 7, Sha256::digest(b"one two").into()));
+    }
+
+    #[test]
+    fn a_sender_that_is_gone_is_no_end() {
+        let mut reader = filled(vec![Piece::Data(Bytes::from_static(b"half"))]);
+        let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn draining_ends_with_the_stream() {
+        let mut reader = filled(vec![Piece::Data(Bytes::from_static(b"rest")), Piece::End]);
+        reader.drain();
+        assert!(matches!(
+            reader.pieces.try_recv(),
+            Err(mpsc::error::TryRecvError::Disconnected)
+        ));
+    }
+}

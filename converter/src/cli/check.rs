@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use converter::check;
+use converter::check::{self, Findings};
 use converter::opened;
 
 use super::place::{Subject, Which};
@@ -25,34 +25,31 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, printer: &Printer) -> anyhow::Result<u8> {
-    let findings = match &args.subject {
-        Subject::File(_) if args.data => {
-            anyhow::bail!("--data needs an image: a bootstrap file says nothing of where its blobs are")
-        }
-        Subject::File(path) => match opened::open_file(path) {
-            Ok(image) => check::check_bootstrap(&image),
-            Err(error) => return damaged(error, &args, printer),
-        },
-        Subject::Image(location) => match args.which.open(location).await {
-            Ok(image) => check::check_image(Arc::new(image), args.data).await?,
-            Err(error) => match error.downcast::<converter::Error>() {
-                Ok(error) => return damaged(error, &args, printer),
-                Err(error) => return Err(error),
-            },
+    let findings = match look(&args).await {
+        Ok(findings) => findings,
+        // What is there and is broken is an answer; what cannot be looked at is an error.
+        Err(error) => match error.downcast_ref().and_then(check::damage) {
+            Some(findings) => findings,
+            None => return Err(error),
         },
     };
     report(&findings, &args, printer)
 }
 
-/// A bootstrap that is one and is broken is an answer; one that cannot be read at all is an error.
-fn damaged(error: converter::Error, args: &Args, printer: &Printer) -> anyhow::Result<u8> {
-    match check::damage(&error) {
-        Some(findings) => report(&findings, args, printer),
-        None => Err(error.into()),
+async fn look(args: &Args) -> anyhow::Result<Findings> {
+    match &args.subject {
+        Subject::File(_) if args.data => {
+            anyhow::bail!("--data needs an image: a bootstrap file says nothing of where its blobs are")
+        }
+        Subject::File(path) => Ok(check::check_bootstrap(&opened::open_file(path)?)),
+        Subject::Image(location) => {
+            let image = Arc::new(args.which.open(location).await?);
+            Ok(check::check_image(image, args.data).await?)
+        }
     }
 }
 
-fn report(findings: &check::Findings, args: &Args, printer: &Printer) -> anyhow::Result<u8> {
+fn report(findings: &Findings, args: &Args, printer: &Printer) -> anyhow::Result<u8> {
     if args.json {
         printer.json(findings)?;
     } else {

@@ -2,7 +2,6 @@
 
 use converter::Error;
 use converter::error::{LayerError, Refusal};
-use proto::image;
 
 use super::printer::Printer;
 
@@ -32,11 +31,16 @@ pub(crate) fn print(printer: &Printer, error: &anyhow::Error) {
 
 /// The reader of our output has gone, as `head` does: no error.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
-    }) && !error.chain().any(|cause| cause.is::<image::Error>())
+    let written = match error.downcast_ref::<Error>() {
+        Some(Error::Io {
+            doing: "writing",
+            source,
+            ..
+        }) => Some(source),
+        Some(_) => None,
+        None => error.downcast_ref::<std::io::Error>(),
+    };
+    written.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn hint(error: &anyhow::Error) -> Option<&'static str> {
@@ -84,6 +88,9 @@ fn refusal_hint(reason: &Refusal) -> Option<&'static str> {
         Refusal::Encrypted => Some("decrypt the image first, for example with skopeo copy --decryption-key"),
         Refusal::NotAnImage(_) | Refusal::UnknownLayer(_) => {
             Some("only images of file-system layers can be mounted")
+        }
+        Refusal::Foreign => {
+            Some("push the image with its foreign layers (skopeo copy from where it was built)")
         }
         Refusal::LayerCount { .. } => Some("the image is damaged at its source; build or push it again"),
     }

@@ -1,6 +1,8 @@
 //! Progress: bars for people, lines for logs, JSON for programs.
 
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use converter::progress::{Event, Observer, Silent};
@@ -27,7 +29,10 @@ impl Progress {
         match self {
             Progress::Auto if printer.is_terminal() => Arc::new(Bars::new()),
             Progress::Plain => Arc::new(Lines(printer)),
-            Progress::Json => Arc::new(Json(printer)),
+            Progress::Json => Arc::new(Json {
+                printer,
+                read: Mutex::default(),
+            }),
             Progress::Auto | Progress::None => Arc::new(Silent),
         }
     }
@@ -57,10 +62,7 @@ impl Bars {
 
     fn layer(&self, layer: usize, change: impl FnOnce(&mut Option<ProgressBar>)) {
         // A thread that panicked while it held the lock left bars behind, nothing that matters.
-        let mut layers = self
-            .layers
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bar) = layers.get_mut(layer) {
             change(bar);
         }
@@ -76,10 +78,7 @@ impl Observer for Bars {
         match event {
             Event::Found { layer_count, len } => {
                 self.total.set_length(len);
-                let mut layers = self
-                    .layers
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
                 layers.resize_with(layer_count, || None);
             }
             Event::LayerStarted { layer, digest, len } => self.layer(layer, |bar| {
@@ -128,7 +127,28 @@ impl Observer for Lines {
     }
 }
 
-struct Json(Printer);
+/// Time between two lines about the same layer: programs want to see it move, not every packet.
+const READ_INTERVAL: Duration = Duration::from_millis(500);
+
+struct Json {
+    printer: Printer,
+    /// Bytes read of each layer, and when that was last told.
+    read: Mutex<HashMap<usize, (u64, Option<Instant>)>>,
+}
+
+impl Json {
+    /// Counts, and says how many bytes were read so far if it is time to tell.
+    fn count(&self, layer: usize, len: u64) -> Option<u64> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let (total, told) = read.entry(layer).or_default();
+        *total += len;
+        let is_due = told.is_none_or(|told| told.elapsed() >= READ_INTERVAL);
+        if is_due {
+            *told = Some(Instant::now());
+        }
+        is_due.then_some(*total)
+    }
+}
 
 impl Observer for Json {
     fn event(&self, event: Event<'_>) {
@@ -139,12 +159,15 @@ impl Observer for Json {
             Event::LayerStarted { layer, digest, len } => {
                 json!({"event": "layer_started", "layer": layer, "digest": digest, "len": len})
             }
-            Event::LayerRead { layer, len } => json!({"event": "layer_read", "layer": layer, "len": len}),
+            Event::LayerRead { layer, len } => match self.count(layer, len) {
+                Some(read_len) => json!({"event": "layer_read", "layer": layer, "read_len": read_len}),
+                None => return,
+            },
             Event::LayerDone { layer, blob_len } => {
                 json!({"event": "layer_done", "layer": layer, "blob_len": blob_len})
             }
             Event::Merging => json!({"event": "merging"}),
         };
-        self.0.note(&line.to_string());
+        self.printer.note(&line.to_string());
     }
 }

@@ -1,10 +1,12 @@
 //! Unpacking to tar: ustar, with PAX records where ustar cannot say it. The same bytes for the same image.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rafs::tree::FileType;
+use tempfile::NamedTempFile;
 
 use super::{Item, Lost, Sink};
 use crate::error::Error;
@@ -20,7 +22,7 @@ const BUFFER_LEN: usize = 1 << 20;
 
 /// Writes an archive.
 pub(super) struct ArchiveSink {
-    output: BufWriter<Box<dyn Write>>,
+    output: BufWriter<Output>,
     path: PathBuf,
     /// Content bytes of the current file so far.
     written: u64,
@@ -28,22 +30,38 @@ pub(super) struct ArchiveSink {
 }
 
 impl ArchiveSink {
-    /// Creates the file.
+    /// Creates the file. It gets its name when it is complete; a pipe or device is written to as it is.
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
-        let file = File::create(path).map_err(|source| Error::Io {
+        let failed = |source| Error::Io {
             doing: "creating",
             path: path.to_owned(),
             source,
-        })?;
-        Ok(Self::new(Box::new(file), path))
+        };
+        if path.exists() && !path.is_file() {
+            let file = File::options().write(true).open(path).map_err(failed)?;
+            return Ok(Self::new(Output::Stream(Box::new(file)), path));
+        }
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        // Readable for all, as far as the user's mask says.
+        let file = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(parent)
+            .map_err(failed)?;
+        Ok(Self::new(Output::New(file), path))
     }
 
     /// Writes to standard output.
     pub(super) fn stdout() -> Self {
-        Self::new(Box::new(io::stdout()), Path::new("standard output"))
+        Self::new(
+            Output::Stream(Box::new(io::stdout())),
+            Path::new("standard output"),
+        )
     }
 
-    fn new(output: Box<dyn Write>, path: &Path) -> Self {
+    fn new(output: Output, path: &Path) -> Self {
         ArchiveSink {
             output: BufWriter::with_capacity(BUFFER_LEN, output),
             path: path.to_owned(),
@@ -94,12 +112,44 @@ impl Sink for ArchiveSink {
 
     fn finish(mut self: Box<Self>) -> Result<Lost, Error> {
         self.emit(&[0; 2 * BLOCK_LEN as usize])?;
-        self.output.flush().map_err(|source| Error::Io {
+        let failed = |source| Error::Io {
             doing: "writing",
             path: self.path.clone(),
             source,
-        })?;
+        };
+        let output = self
+            .output
+            .into_inner()
+            .map_err(|error| failed(error.into_error()))?;
+        match output {
+            Output::New(file) => drop(file.persist(&self.path).map_err(|error| failed(error.error))?),
+            Output::Stream(mut stream) => stream.flush().map_err(failed)?,
+        }
         Ok(self.lost)
+    }
+}
+
+/// Where the bytes go.
+enum Output {
+    /// A file that has no name yet.
+    New(NamedTempFile),
+    /// Anything else.
+    Stream(Box<dyn Write>),
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Output::New(file) => file.write(bytes),
+            Output::Stream(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Output::New(file) => file.flush(),
+            Output::Stream(stream) => stream.flush(),
+        }
     }
 }
 

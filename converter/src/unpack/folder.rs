@@ -50,11 +50,8 @@ struct Attr {
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Who we are, which decides what can be kept.
-struct Identity {
-    uid: u32,
-    gid: u32,
-}
+/// User and group that new files get.
+struct Identity((u32, u32));
 
 impl FolderSink {
     /// Opens the folder, which must be empty, or makes it.
@@ -77,10 +74,10 @@ impl FolderSink {
             path: path.to_owned(),
             open: Vec::new(),
             file: None,
-            identity: Identity {
-                uid: rustix::process::geteuid().as_raw(),
-                gid: rustix::process::getegid().as_raw(),
-            },
+            identity: Identity((
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            )),
             lost: Lost::default(),
         })
     }
@@ -105,19 +102,13 @@ impl FolderSink {
     /// Sets owner, attributes, mode and times: in this order, because giving a file away takes setuid bits and
     /// capabilities from it, and everything changes its times.
     fn complete(&mut self, fd: &OwnedFd, attr: &Attr, path: &[u8]) -> Result<(), Error> {
-        let (uid, gid) = owner(&attr.inode);
-        if self.identity.may_give_to(&attr.inode) {
-            fs::fchown(fd, Some(uid), Some(gid)).map_err(|errno| self.error("giving away", path, errno))?;
-        } else {
-            self.lost.owner += 1;
-        }
+        let mode = self.give(&attr.inode, path, |uid, gid| fs::fchown(fd, Some(uid), Some(gid)))?;
         let mut is_lost = false;
         for (name, value) in &attr.xattrs {
             let set = fs::fsetxattr(fd, OsStr::from_bytes(name), value, XattrFlags::empty());
             is_lost |= self.kept("setting attributes of", path, set)?;
         }
         self.lost.xattrs += u64::from(is_lost);
-        let mode = Mode::from_raw_mode(u32::from(attr.inode.permissions));
         fs::fchmod(fd, mode).map_err(|errno| self.error("setting the mode of", path, errno))?;
         fs::futimens(fd, &times(attr.inode.mtime))
             .map_err(|errno| self.error("setting the times of", path, errno))
@@ -126,13 +117,10 @@ impl FolderSink {
     /// The same for what cannot be opened: links, devices, FIFOs, sockets.
     fn complete_at(&mut self, dir: &OwnedFd, item: &Item<'_>) -> Result<(), Error> {
         let (inode, path, name) = (&item.step.inode, &item.step.path[..], os(item.step.name()));
-        let (uid, gid) = owner(inode);
-        if self.identity.may_give_to(inode) {
-            fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|errno| self.error("giving away", path, errno))?;
-        } else {
-            self.lost.owner += 1;
-        }
+        let no_follow = AtFlags::SYMLINK_NOFOLLOW;
+        let mode = self.give(inode, path, |uid, gid| {
+            fs::chownat(dir, name, Some(uid), Some(gid), no_follow)
+        })?;
         let mut is_lost = false;
         // There is no call that takes a descriptor and a name; the kernel's own name for the directory serves.
         let by_path = Path::new("/proc/self/fd")
@@ -144,12 +132,33 @@ impl FolderSink {
         }
         self.lost.xattrs += u64::from(is_lost);
         if inode.file_type != FileType::Symlink {
-            let mode = Mode::from_raw_mode(u32::from(inode.permissions));
             fs::chmodat(dir, name, mode, AtFlags::empty())
                 .map_err(|errno| self.error("setting the mode of", path, errno))?;
         }
         fs::utimensat(dir, name, &times(inode.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| self.error("setting the times of", path, errno))
+    }
+
+    /// Gives a file to its owner and says which mode it may have: setuid and setgid mean the right owner only.
+    fn give(
+        &mut self,
+        inode: &Inode,
+        path: &[u8],
+        chown: impl FnOnce(Uid, Gid) -> Result<(), Errno>,
+    ) -> Result<Mode, Error> {
+        let mode = Mode::from_raw_mode(u32::from(inode.permissions));
+        if self.identity.0 == (inode.uid, inode.gid) {
+            return Ok(mode);
+        }
+        match chown(Uid::from_raw(inode.uid), Gid::from_raw(inode.gid)) {
+            Ok(()) => Ok(mode),
+            // Not root; or root of a user namespace that does not have the owner.
+            Err(Errno::PERM | Errno::INVAL) => {
+                self.lost.owner += 1;
+                Ok(mode - (Mode::SUID | Mode::SGID))
+            }
+            Err(errno) => Err(self.error("giving away", path, errno)),
+        }
     }
 
     /// Whether an attribute was refused in a way that is no failure: true for lost.
@@ -291,17 +300,6 @@ impl Sink for FolderSink {
         self.close_to(0)?;
         Ok(self.lost)
     }
-}
-
-impl Identity {
-    /// Whether the owner is or can be made right.
-    fn may_give_to(&self, inode: &Inode) -> bool {
-        self.uid == 0 || (inode.uid == self.uid && inode.gid == self.gid)
-    }
-}
-
-fn owner(inode: &Inode) -> (Uid, Gid) {
-    (Uid::from_raw(inode.uid), Gid::from_raw(inode.gid))
 }
 
 fn times(mtime: Timestamp) -> Timestamps {

@@ -124,6 +124,19 @@ fn truncated_and_foreign_files_give_one_clear_line_and_no_panic() {
 }
 
 #[test]
+fn a_damaged_bootstrap_layer_is_an_answer() {
+    let place = converted();
+    let manifest = place.manifest("dst");
+    let layer = manifest["layers"].as_array().unwrap().last().unwrap();
+    let path = place.blob_path("dst", layer["digest"].as_str().unwrap());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (code, stdout, stderr) = check(&place, &place.oci("dst"), &[]);
+    assert_eq!((code, stdout.lines().count()), (1, 1), "{stdout}{stderr}");
+}
+
+#[test]
 fn damaged_metadata_never_panics() {
     let place = converted();
     let whole = bootstrap(&place);

@@ -174,6 +174,25 @@ fn artifacts_and_strange_layers_are_refused_with_a_reason() {
 }
 
 #[test]
+fn foreign_layers_convert_if_their_data_is_there() {
+    let place = Place::new();
+    let media_type = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".to_owned();
+    let layer = Stored {
+        media_type,
+        ..stored("f")
+    };
+    place.stored_image(std::slice::from_ref(&layer));
+    place.convert(&[]).success();
+    let digest = format!("sha256:{}", crate::place::sha256(&layer.bytes));
+    std::fs::remove_file(place.blob_path("src", &digest)).unwrap();
+    let stderr = refusal(&place, &[]);
+    assert!(
+        stderr.contains(&format!("layer {digest}: it is a foreign layer")),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn wrong_media_types_of_layers_do_not_matter() {
     let place = Place::new();
     let layer = Stored {
