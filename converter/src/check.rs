@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use oci_spec::image::Digest;
+use oci_spec::image::{Descriptor, Digest};
 use rafs::{BlobIndex, ChunkRef, Image};
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::fetch;
-use crate::manifest;
 use crate::opened::RafsImage;
 
 /// What a check looked at and what it found.
@@ -83,17 +82,15 @@ fn too_many_blobs() -> Error {
 
 /// What is wrong with the order and kinds of layers.
 fn manifest_faults(image: &RafsImage) -> Vec<String> {
-    let found = &image.found.manifest;
+    let (all, parts) = (image.found.manifest.layers(), &image.layers);
     let mut faults = Vec::new();
-    let bootstrap = manifest::bootstrap_layer(found);
-    if bootstrap != found.layers().last() {
+    if Some(&parts.bootstrap) != all.last() {
         faults.push("manifest: the bootstrap is not the last layer".to_owned());
     }
-    let others = found.layers().iter().filter(|layer| Some(*layer) != bootstrap);
-    let listed: HashSet<&str> = manifest::data_layers(found)
-        .map(|layer| layer.digest().digest())
-        .collect();
-    let strangers = others.filter(|layer| !listed.contains(layer.digest().digest()));
+    let listed: HashSet<&str> = parts.blobs.iter().map(|layer| layer.digest().digest()).collect();
+    let is_strange =
+        |layer: &&Descriptor| **layer != parts.bootstrap && !listed.contains(layer.digest().digest());
+    let strangers = all.iter().filter(is_strange);
     faults.extend(
         strangers.map(|layer| format!("manifest: layer {} is neither data nor bootstrap", layer.digest())),
     );

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use oci_spec::image::{Descriptor, Digest};
 use proto::image::{ImageSource, ImageTarget};
+use proto::lazy;
 use rafs::build;
 
 use crate::error::Error;
@@ -110,14 +111,10 @@ async fn write(
     merged: &Merged,
 ) -> Result<Written, Error> {
     let layers = data_layers(order);
-    let bootstrap = manifest::pack_bootstrap(&merged.bootstrap).map_err(|source| Error::Io {
-        doing: "packing",
-        path: "bootstrap".into(),
-        source,
-    })?;
-    let diff_id = format!("sha256:{}", hex::encode(bootstrap.diff_id));
-    let bootstrap_layer_len = bootstrap.bytes.len() as u64;
-    let bootstrap_digest = target.put_blob(bootstrap.bytes).await?.to_string();
+    let (bootstrap, diff_id) = lazy::bootstrap_layer(&merged.bootstrap, &[])?;
+    let diff_id = diff_id.to_string();
+    let bootstrap_layer_len = bootstrap.len() as u64;
+    let bootstrap_digest = target.put_blob(bootstrap.into()).await?.to_string();
     let document = |source| Error::Document {
         what: "new config".to_owned(),
         source,

@@ -18,6 +18,14 @@ pub enum Error {
         /// Why not.
         reason: Refusal,
     },
+    /// An index has nothing for the wanted platform.
+    #[error("choosing from index {index}")]
+    Platform {
+        /// Digest of the index.
+        index: String,
+        /// What was wanted and what is there.
+        source: Box<proto::image::Error>,
+    },
     /// A document of the image does not parse.
     #[error("{what} is not valid")]
     Document {

@@ -9,7 +9,6 @@
 //! | [`layer`] | one layer as a list of changes |
 //! | [`overlay`] | laying layers over each other |
 //! | [`origin`], [`platform`] | finding the image to convert |
-//! | [`manifest`] | the manifest of a RAFS image |
 //! | [`progress`] | what a conversion tells while it runs |
 //! | [`error`] | why any of it fails |
 
@@ -23,7 +22,7 @@ mod fetch;
 pub mod inspect;
 pub mod layer;
 pub mod listing;
-pub mod manifest;
+mod manifest;
 mod name;
 pub mod opened;
 pub mod origin;

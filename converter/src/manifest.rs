@@ -1,117 +1,19 @@
-//! The manifest of a RAFS image: data layers, then one bootstrap layer; and the config that fits it.
+//! Writing the manifest of a RAFS image: data layers, then one bootstrap layer; and the config that fits it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Read, Write};
 
-use bytes::Bytes;
-use flate2::Compression;
-use flate2::read::MultiGzDecoder;
-use flate2::write::GzEncoder;
 use oci_spec::image::{Descriptor, ImageManifest, MediaType};
+use proto::lazy::{self, LazyManifest};
 use serde::Serialize;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 #[cfg(test)]
 mod tests;
 
-/// Media type of a blob of chunks.
-pub const BLOB_LAYER: &str = "application/vnd.oci.image.layer.nydus.blob.v1";
-/// Marks data layers.
-pub const BLOB_ANNOTATION: &str = "containerd.io/snapshot/nydus-blob";
-/// Marks the bootstrap layer.
-pub const BOOTSTRAP_ANNOTATION: &str = "containerd.io/snapshot/nydus-bootstrap";
-/// The format's version, on the bootstrap layer.
-pub const FS_VERSION_ANNOTATION: &str = "containerd.io/snapshot/nydus-fs-version";
-
-/// The bootstrap's name in its layer.
-const BOOTSTRAP_PATH: &str = "image/image.boot";
-/// Enough for tens of millions of files, and a bound on what a gzip bomb can take.
-const BOOTSTRAP_LEN_MAX: u64 = 4 << 30;
-
-/// Whether the manifest is one of a RAFS image.
-pub fn is_rafs(manifest: &ImageManifest) -> bool {
-    bootstrap_layer(manifest).is_some()
-        || manifest
-            .layers()
-            .iter()
-            .any(|layer| layer.media_type().as_ref() == BLOB_LAYER)
-}
-
-/// The layer that holds the bootstrap.
-pub fn bootstrap_layer(manifest: &ImageManifest) -> Option<&Descriptor> {
-    let is_marked = |layer: &&Descriptor| has_annotation(layer, BOOTSTRAP_ANNOTATION);
-    manifest.layers().iter().rev().find(is_marked)
-}
-
-/// The layers that hold chunks.
-pub fn data_layers(manifest: &ImageManifest) -> impl Iterator<Item = &Descriptor> {
-    manifest
-        .layers()
-        .iter()
-        .filter(|layer| layer.media_type().as_ref() == BLOB_LAYER || has_annotation(layer, BLOB_ANNOTATION))
-}
-
-fn has_annotation(layer: &Descriptor, key: &str) -> bool {
-    layer
-        .annotations()
-        .as_ref()
-        .is_some_and(|annotations| annotations.get(key).is_some_and(|value| value == "true"))
-}
-
-/// A bootstrap packed as a layer.
-#[derive(Clone, Debug)]
-pub(crate) struct PackedBootstrap {
-    /// The compressed layer.
-    pub(crate) bytes: Bytes,
-    /// sha256 of the uncompressed layer.
-    pub(crate) diff_id: [u8; 32],
-}
-
-/// Packs a bootstrap: the same bytes for the same bootstrap.
-pub(crate) fn pack_bootstrap(bootstrap: &[u8]) -> std::io::Result<PackedBootstrap> {
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut header = |path: &str, entry_type, mode, content: &[u8]| {
-        let mut header = tar::Header::new_ustar();
-        header.set_entry_type(entry_type);
-        header.set_mode(mode);
-        header.set_size(content.len() as u64);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        archive.append_data(&mut header, path, content)
-    };
-    header("image/", tar::EntryType::Directory, 0o755, &[])?;
-    header(BOOTSTRAP_PATH, tar::EntryType::Regular, 0o444, bootstrap)?;
-    let archive = archive.into_inner()?;
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(&archive)?;
-    Ok(PackedBootstrap {
-        bytes: encoder.finish()?.into(),
-        diff_id: Sha256::digest(&archive).into(),
-    })
-}
-
-/// Takes the bootstrap out of its layer. `None` if there is none in it.
-pub(crate) fn unpack_bootstrap(layer: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
-    let archive: Box<dyn Read + '_> = match layer {
-        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(layer)),
-        plain => Box::new(plain),
-    };
-    let mut archive = tar::Archive::new(archive);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let path = entry.path_bytes();
-        if path.strip_prefix(b"./").unwrap_or(&path) == BOOTSTRAP_PATH.as_bytes() {
-            if entry.size() > BOOTSTRAP_LEN_MAX {
-                return Err(std::io::Error::other("the bootstrap is larger than 4 GiB"));
-            }
-            let mut bootstrap = Vec::new();
-            entry.read_to_end(&mut bootstrap)?;
-            return Ok(Some(bootstrap));
-        }
-    }
-    Ok(None)
+/// Whether the manifest is one of a RAFS image, whole or not.
+pub(crate) fn is_rafs(manifest: &ImageManifest) -> bool {
+    let is_blob = |layer: &Descriptor| layer.media_type().as_ref() == lazy::BLOB_MEDIA_TYPE;
+    LazyManifest::parse(manifest).is_some() || manifest.layers().iter().any(is_blob)
 }
 
 /// What became of one layer of the source.
@@ -188,16 +90,19 @@ impl<'a> Part<'a> {
     /// A data layer.
     pub(crate) fn blob(digest: &'a str, size: u64) -> Self {
         Part {
-            media_type: BLOB_LAYER,
+            media_type: lazy::BLOB_MEDIA_TYPE,
             digest,
             size,
-            annotations: BTreeMap::from([(BLOB_ANNOTATION, "true")]),
+            annotations: BTreeMap::from([(lazy::BLOB_ANNOTATION, "true")]),
         }
     }
 
     /// The bootstrap layer.
     pub(crate) fn bootstrap(digest: &'a str, size: u64) -> Self {
-        let annotations = BTreeMap::from([(BOOTSTRAP_ANNOTATION, "true"), (FS_VERSION_ANNOTATION, "6")]);
+        let annotations = BTreeMap::from([
+            (lazy::BOOTSTRAP_ANNOTATION, "true"),
+            (lazy::FS_VERSION_ANNOTATION, lazy::FS_VERSION),
+        ]);
         Part {
             media_type: "application/vnd.oci.image.layer.v1.tar+gzip",
             digest,

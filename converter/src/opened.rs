@@ -1,21 +1,18 @@
 //! A RAFS image opened for reading: its manifest, its bootstrap, and the way to its blobs.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 use bytes::Bytes;
 use oci_spec::image::Digest;
 use proto::image::ImageSource;
+use proto::lazy::{self, LazyManifest, Prefer};
 use rafs::{BlobIndex, Image};
 
 use crate::error::Error;
-use crate::manifest;
 use crate::origin::{self, Found};
 use crate::platform::Platform;
-
-/// Bootstrap layers are held in memory; an image of ten million files has about this.
-const BOOTSTRAP_LAYER_LEN_MAX: u64 = 2 << 30;
 
 /// A RAFS image and where it lies.
 pub struct RafsImage {
@@ -23,6 +20,8 @@ pub struct RafsImage {
     pub source: ImageSource,
     /// The manifest.
     pub found: Found,
+    /// Its layers by their part.
+    pub layers: LazyManifest,
     /// The bootstrap.
     pub bootstrap: Image<Bytes>,
 }
@@ -30,24 +29,22 @@ pub struct RafsImage {
 impl RafsImage {
     /// Finds the manifest for `platform` (the host's if `None`) and reads the bootstrap. `place` is for messages.
     pub async fn open(source: ImageSource, place: &str, platform: Option<&Platform>) -> Result<Self, Error> {
-        let found = origin::find(&source, platform).await?;
-        let not_rafs = |reason| Error::NotRafs {
+        let found = origin::find(&source, platform, Prefer::Rafs).await?;
+        let layers = LazyManifest::parse(&found.manifest).ok_or_else(|| Error::NotRafs {
             place: place.to_owned(),
-            reason,
+            reason: "no layer of its manifest is marked as a bootstrap",
+        })?;
+        let failed = |source| Error::Io {
+            doing: "keeping the bootstrap of",
+            path: place.into(),
+            source,
         };
-        let layer = manifest::bootstrap_layer(&found.manifest)
-            .ok_or_else(|| not_rafs("no layer of its manifest is marked as a bootstrap"))?;
-        let layer = source.small_blob(layer, BOOTSTRAP_LAYER_LEN_MAX).await?;
-        let unpacked = tokio::task::spawn_blocking(move || manifest::unpack_bootstrap(&layer))
-            .await
-            .map_err(|_| Error::Interrupted)?;
-        let bootstrap = unpacked
-            .map_err(|source| Error::Io {
-                doing: "unpacking the bootstrap of",
-                path: place.into(),
-                source,
-            })?
-            .ok_or_else(|| not_rafs("its bootstrap layer holds no image/image.boot"))?;
+        let mut file = tempfile::tempfile().map_err(failed)?;
+        lazy::fetch_bootstrap(&source, &layers, &file).await?;
+        let mut bootstrap = Vec::new();
+        file.rewind()
+            .and_then(|()| file.read_to_end(&mut bootstrap))
+            .map_err(failed)?;
         let bootstrap = Image::open(Bytes::from(bootstrap)).map_err(|source| Error::Bootstrap {
             place: place.to_owned(),
             source,
@@ -55,6 +52,7 @@ impl RafsImage {
         Ok(RafsImage {
             source,
             found,
+            layers,
             bootstrap,
         })
     }

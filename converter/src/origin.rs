@@ -1,7 +1,8 @@
 //! The image to convert: found, chosen for the platform, and checked to be one that can be converted.
 
-use oci_spec::image::{Descriptor, Digest, ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, Digest, ImageManifest, MediaType};
 use proto::image::{ImageSource, RawManifest};
+use proto::lazy::{self, Prefer};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -13,7 +14,6 @@ const INDEX_DEPTH_MAX: usize = 4;
 /// Configs hold history and labels; the largest seen are some hundred KiB.
 const CONFIG_LEN_MAX: u64 = 8 << 20;
 
-const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const DOCKER_LAYERS: [&str; 4] = [
     "application/vnd.docker.image.rootfs.diff.tar",
@@ -58,24 +58,21 @@ struct RootFs {
 }
 
 /// Finds the manifest, through indexes, for `platform` (the host's if `None`).
-pub async fn find(source: &ImageSource, platform: Option<&Platform>) -> Result<Found, Error> {
+pub async fn find(source: &ImageSource, platform: Option<&Platform>, prefer: Prefer) -> Result<Found, Error> {
     let mut raw = source.root_manifest().await?;
     for _ in 0..INDEX_DEPTH_MAX {
-        if !is_index(&raw) {
+        if !raw.is_index() {
             return manifest(&raw);
         }
-        let what = format!("index {}", raw.digest);
-        let index: ImageIndex = parse(&what, &raw.bytes)?;
-        let host = Platform::host();
-        let chosen = platform.unwrap_or(&host).choose(&what, &index)?;
+        let wanted = platform.cloned().unwrap_or_else(Platform::host).to_oci();
+        let chosen = lazy::choose(&raw.bytes, &wanted, prefer).map_err(|source| Error::Platform {
+            index: raw.digest.to_string(),
+            source: Box::new(source),
+        })?;
         raw = source.manifest(chosen.digest()).await?;
     }
     let what = format!("index {}", raw.digest);
     Err(refused(&what, Refusal::NotAnImage("index of indexes".to_owned())))
-}
-
-fn is_index(raw: &RawManifest) -> bool {
-    raw.media_type == MediaType::ImageIndex || raw.media_type.as_ref() == DOCKER_INDEX
 }
 
 fn manifest(raw: &RawManifest) -> Result<Found, Error> {
@@ -91,7 +88,7 @@ fn manifest(raw: &RawManifest) -> Result<Found, Error> {
 impl Origin {
     /// Finds the image and checks everything that can be known before a layer is read.
     pub(crate) async fn find(source: &ImageSource, platform: Option<&Platform>) -> Result<Self, Error> {
-        let found = find(source, platform).await?;
+        let found = find(source, platform, Prefer::Plain).await?;
         let what = format!("manifest {}", found.digest);
         check_types(&what, &found.manifest)?;
         check_foreign(source, &found.manifest).await?;

@@ -1,11 +1,7 @@
-//! Platforms: `os/arch[/variant]`, and the best match in an index.
+//! Platforms: `os/arch[/variant]`.
 
 use std::fmt;
 use std::str::FromStr;
-
-use oci_spec::image::{Descriptor, ImageIndex};
-
-use crate::error::{Error, Refusal};
 
 /// What an image runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,31 +42,14 @@ impl Platform {
             && (wanted == variant || self.variant.is_none() || variant.is_none())
     }
 
-    /// The image of an index to take: one of exactly this variant before others.
-    pub(crate) fn choose<'a>(&self, what: &str, index: &'a ImageIndex) -> Result<&'a Descriptor, Error> {
-        let matching = index.manifests().iter().filter(|descriptor| {
-            descriptor.platform().as_ref().is_some_and(|platform| {
-                let (os, architecture) = (platform.os().to_string(), platform.architecture().to_string());
-                self.accepts(&os, &architecture, platform.variant().as_deref())
-            })
-        });
-        let is_exact = |descriptor: &Descriptor| {
-            descriptor
-                .platform()
-                .as_ref()
-                .is_some_and(|platform| platform.variant() == &self.variant)
-        };
-        // `max_by_key` takes the last of equals, an index means the first.
-        matching
-            .rev()
-            .max_by_key(|descriptor| is_exact(descriptor))
-            .ok_or_else(|| Error::Refused {
-                what: what.to_owned(),
-                reason: Refusal::NoPlatform {
-                    wanted: self.to_string(),
-                    available: available(index),
-                },
-            })
+    /// The same, as documents of images have it.
+    pub(crate) fn to_oci(&self) -> oci_spec::image::Platform {
+        let mut platform = oci_spec::image::Platform::default();
+        platform
+            .set_os(self.os.as_str().into())
+            .set_architecture(self.architecture.as_str().into())
+            .set_variant(self.variant.clone());
+        platform
     }
 }
 
@@ -80,27 +59,6 @@ fn default_variant(architecture: &str) -> Option<&'static str> {
         "arm64" => Some("v8"),
         "arm" => Some("v7"),
         _ => None,
-    }
-}
-
-fn available(index: &ImageIndex) -> String {
-    let platforms = index
-        .manifests()
-        .iter()
-        .filter_map(|descriptor| descriptor.platform().as_ref());
-    let named: Vec<String> = platforms
-        .map(|platform| Platform {
-            os: platform.os().to_string(),
-            architecture: platform.architecture().to_string(),
-            variant: platform.variant().clone(),
-        })
-        // Build tools list their attestations so.
-        .filter(|platform| platform.os != "unknown")
-        .map(|platform| platform.to_string())
-        .collect();
-    match named.is_empty() {
-        true => "none".to_owned(),
-        false => named.join(", "),
     }
 }
 
@@ -132,6 +90,8 @@ impl FromStr for Platform {
             "aarch64" => "arm64",
             other => other,
         };
+        // Indexes name the only variant of 64-bit ARM or leave it out; left out it fits both.
+        let variant = variant.filter(|variant| (architecture, variant.as_str()) != ("arm64", "v8"));
         Ok(Platform {
             os: os.to_owned(),
             architecture: architecture.to_owned(),
@@ -144,54 +104,20 @@ impl FromStr for Platform {
 mod tests {
     use super::*;
 
-    fn index(platforms: &[&str]) -> ImageIndex {
-        let manifests: Vec<_> = platforms
-            .iter()
-            .enumerate()
-            .map(|(number, platform)| {
-                let platform: Platform = platform.parse().unwrap();
-                serde_json::json!({
-                    "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": number + 1,
-                    "digest": format!("sha256:{:064x}", number),
-                    "platform": {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant},
-                })
-            })
-            .collect();
-        serde_json::from_value(serde_json::json!({"schemaVersion": 2, "manifests": manifests})).unwrap()
-    }
-
-    fn chosen(wanted: &str, platforms: &[&str]) -> Option<u64> {
-        let index = index(platforms);
+    fn accepts(wanted: &str, found: &str) -> bool {
+        let found: Platform = found.parse().unwrap();
         let wanted: Platform = wanted.parse().unwrap();
-        wanted
-            .choose("index", &index)
-            .ok()
-            .map(|descriptor| descriptor.size() - 1)
+        wanted.accepts(&found.os, &found.architecture, found.variant.as_deref())
     }
 
     #[test]
-    fn the_best_match_is_chosen() {
-        assert_eq!(chosen("linux/amd64", &["linux/arm64", "linux/amd64"]), Some(1));
-        assert_eq!(chosen("linux/arm64", &["linux/amd64", "linux/arm64/v8"]), Some(1));
-        assert_eq!(chosen("linux/arm64/v8", &["linux/arm64", "linux/amd64"]), Some(0));
-        assert_eq!(chosen("linux/arm/v6", &["linux/arm/v7", "linux/arm/v6"]), Some(1));
-        assert_eq!(chosen("linux/amd64", &["linux/amd64", "linux/amd64"]), Some(0));
-        assert_eq!(chosen("linux/s390x", &["linux/amd64"]), None);
-        assert_eq!(chosen("windows/amd64", &["linux/amd64"]), None);
-    }
-
-    #[test]
-    fn what_is_offered_is_said() {
-        let index = index(&["linux/amd64", "unknown/unknown", "linux/arm/v7"]);
-        let error = "linux/s390x"
-            .parse::<Platform>()
-            .unwrap()
-            .choose("the index", &index)
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "cannot convert the index: no image for linux/s390x; there are: linux/amd64, linux/arm/v7"
-        );
+    fn variants_matter_where_both_are_said() {
+        assert!(accepts("linux/arm64", "linux/arm64/v8"));
+        assert!(accepts("linux/arm64/v8", "linux/arm64"));
+        assert!(accepts("linux/arm/v6", "linux/arm/v6"));
+        assert!(!accepts("linux/arm/v6", "linux/arm/v7"));
+        assert!(!accepts("linux/amd64", "linux/arm64"));
+        assert!(!accepts("windows/amd64", "linux/amd64"));
     }
 
     #[test]

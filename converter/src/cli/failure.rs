@@ -55,9 +55,12 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         })
 }
 
+const PLATFORM_HINT: &str = "choose one with --platform OS/ARCH[/VARIANT]";
+
 fn hint_of(error: &Error) -> Option<&'static str> {
     match error {
         Error::Refused { reason, .. } => refusal_hint(reason),
+        Error::Platform { .. } => Some(PLATFORM_HINT),
         Error::Layer { source, .. } => layer_hint(source),
         Error::NotRafs { .. } => Some("convert the image first: slipway convert SRC DST"),
         Error::Bootstrap { source, .. } => match source {
@@ -84,7 +87,7 @@ fn hint_of(error: &Error) -> Option<&'static str> {
 fn refusal_hint(reason: &Refusal) -> Option<&'static str> {
     match reason {
         Refusal::AlreadyRafs => Some("slipway inspect shows it; use skopeo copy to move it"),
-        Refusal::NoPlatform { .. } => Some("choose one with --platform OS/ARCH[/VARIANT]"),
+        Refusal::NoPlatform { .. } => Some(PLATFORM_HINT),
         Refusal::Encrypted => Some("decrypt the image first, for example with skopeo copy --decryption-key"),
         Refusal::NotAnImage(_) | Refusal::UnknownLayer(_) => {
             Some("only images of file-system layers can be mounted")

@@ -9,52 +9,6 @@ fn layer(blob: Option<&str>) -> DataLayer {
 }
 
 #[test]
-fn bootstraps_are_packed_the_same_every_time_and_come_out_again() {
-    let packed = pack_bootstrap(b"bootstrap").unwrap();
-    assert_eq!(packed.bytes, pack_bootstrap(b"bootstrap").unwrap().bytes);
-    assert_eq!(unpack_bootstrap(&packed.bytes).unwrap().unwrap(), b"bootstrap");
-    let mut archive = Vec::new();
-    MultiGzDecoder::new(&packed.bytes[..])
-        .read_to_end(&mut archive)
-        .unwrap();
-    assert_eq!(<[u8; 32]>::from(Sha256::digest(&archive)), packed.diff_id);
-    let mut entries = tar::Archive::new(&archive[..]);
-    let seen: Vec<_> = entries
-        .entries()
-        .unwrap()
-        .map(|entry| {
-            let entry = entry.unwrap();
-            (
-                String::from_utf8(entry.path_bytes().into_owned()).unwrap(),
-                entry.header().mode().unwrap(),
-            )
-        })
-        .collect();
-    assert_eq!(
-        seen,
-        [
-            ("image/".to_owned(), 0o755),
-            ("image/image.boot".to_owned(), 0o444)
-        ]
-    );
-}
-
-#[test]
-fn archives_without_a_bootstrap_are_told() {
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_ustar();
-    header.set_size(4);
-    archive
-        .append_data(&mut header, "image/other", &b"data"[..])
-        .unwrap();
-    assert!(
-        unpack_bootstrap(&archive.into_inner().unwrap())
-            .unwrap()
-            .is_none()
-    );
-}
-
-#[test]
 fn the_config_keeps_what_it_had_and_gets_the_new_layers() {
     let source = json!({
         "architecture": "amd64", "os": "linux", "config": {"Env": ["A=b"], "Healthcheck": {"Test": ["x"]}},

@@ -104,7 +104,9 @@ fn platforms_that_are_not_there_are_refused_with_those_that_are() {
         .code(2);
     let stderr = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
     assert!(
-        stderr.contains("no image for linux/s390x; there are: linux/amd64, linux/arm64\nhint: "),
+        stderr.contains(
+            "image for linux/s390x (there: linux/amd64, linux/arm64) not found in the image index\nhint: "
+        ),
         "{stderr}"
     );
     let single = Place::new();
