@@ -12,6 +12,9 @@ pub const NAME_COUNT: usize = 100_000;
 /// Size of the file `sparse`: beyond 32 bits, and no multiple of anything.
 pub const SPARSE_LEN: u64 = (4 << 30) + 12_345;
 
+/// GNU's sparse files are made of such sectors; only the last piece may end within one.
+const SECTOR_LEN: usize = 512;
+
 /// Writes the image `huge:1` into `dir`.
 pub fn make(dir: &Path) -> Result<()> {
     let mut layout = Layout::create(dir)?;
@@ -26,14 +29,14 @@ pub fn make(dir: &Path) -> Result<()> {
         let pieces = [
             SparsePiece {
                 offset: 0,
-                data: b"head",
+                data: &[b'h'; SECTOR_LEN],
             },
             SparsePiece {
-                offset: (4 << 30) - 2,
-                data: b"over the 32-bit border",
+                offset: (4 << 30) - SECTOR_LEN as u64,
+                data: &[b'a'; 2 * SECTOR_LEN],
             },
             SparsePiece {
-                offset: SPARSE_LEN - 4,
+                offset: SPARSE_LEN.next_multiple_of(SECTOR_LEN as u64) - SECTOR_LEN as u64,
                 data: b"tail",
             },
         ];

@@ -158,7 +158,8 @@ impl<W: Write> LayerTar<W> {
         self.whiteout(dir, ".wh..opq")
     }
 
-    /// Appends a regular file in GNU's sparse form: `size` bytes that are zero outside of the pieces.
+    /// Appends a regular file in GNU's sparse form: `size` bytes that are zero outside of the pieces. Pieces begin at
+    /// multiples of 512, and all but the last are as long as multiples of 512.
     pub fn sparse(&mut self, path: &str, size: u64, pieces: &[SparsePiece<'_>]) -> Result<()> {
         ensure!(
             pieces.len() <= HEADER_SPARSE_MAX,

@@ -16,6 +16,9 @@ use super::node;
 /// How long the daemon may take to free what containerd no longer needs.
 const FREE_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long containerd may take to see that the daemon is back.
+const RECONNECT_DEADLINE: Duration = Duration::from_secs(60);
+
 #[test]
 fn busybox_runs_lazily_and_removal_frees_everything() {
     let node = node();
@@ -111,6 +114,13 @@ fn killed_daemon_serves_the_same_images_after_its_restart() {
     let images = node.slipwayd.images().unwrap();
     node.slipwayd.restart().unwrap();
     assert_eq!(node.slipwayd.images().unwrap().len(), images.len());
+    // Containerd's client waits a moment before it dials again, and until then says that nobody listens.
+    let mut list = node.containerd.ctr();
+    list.args(["snapshots", "--snapshotter", SNAPSHOTTER, "ls"]);
+    wait::until(RECONNECT_DEADLINE, "containerd to reconnect", || {
+        process::run(&mut list).ok()
+    })
+    .unwrap();
     assert_eq!(
         node.run(&reference, &["/bin/cat", "/data/greeting"]).unwrap(),
         "hello from a layer"
@@ -147,7 +157,7 @@ fn assert_free(slipwayd: &Slipwayd) {
         slipwayd.images().unwrap().is_empty().then_some(())
     })
     .unwrap();
-    for folder in ["snapshots", "cache"] {
+    for folder in ["snapshots", "cache/v1"] {
         let folder = slipwayd.root().join(folder);
         wait::until(
             FREE_DEADLINE,
