@@ -72,22 +72,20 @@ pub(crate) enum Unmounted {
     Detached,
 }
 
-/// Unmounts; when it is busy, ends the connection (files that are open give errors from then on) and detaches it.
+/// Ends the connection and detaches the mount. Files that are open give errors from then on.
+///
+/// A gentle unmount first would gain nothing, since nothing is ever written back, and would be no end where another
+/// mount namespace holds a copy of the mount: the connection lives as long as any of them.
 pub(crate) fn unmount(mountpoint: &Path, device: Option<(u32, u32)>) -> io::Result<Unmounted> {
-    match rustix::mount::unmount(mountpoint, UnmountFlags::NOFOLLOW) {
-        Ok(()) => return Ok(Unmounted::Ended),
-        // Somebody has unmounted it, perhaps lazily.
-        Err(Errno::INVAL | Errno::NOENT) => return Ok(abort(device)),
-        Err(Errno::BUSY) => {}
-        Err(error) => return Err(error.into()),
-    }
-    tracing::warn!(mountpoint = %mountpoint.display(), "still in use, detached");
-    rustix::mount::unmount(
+    match rustix::mount::unmount(
         mountpoint,
         UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW,
-    )?;
-    // FORCE has ended the connection where the kernel lets it.
-    Ok(Unmounted::Ended)
+    ) {
+        Ok(()) => Ok(Unmounted::Ended),
+        // Somebody has unmounted it, perhaps lazily.
+        Err(Errno::INVAL | Errno::NOENT) => Ok(abort(device)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Ends a connection through the control file system, for those who cannot unmount by force.

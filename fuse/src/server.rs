@@ -16,6 +16,9 @@ use crate::tree::{IMAGES_NAME, Top, Tree};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageId(pub u32);
 
+/// First number that is none of an image's: image and inode share 64 bits, and the upper half is the kernel's own.
+const IMAGE_ID_END: u32 = 1 << 23;
+
 /// What the server needs to know.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -67,6 +70,9 @@ pub enum Error {
         /// Why.
         source: rafs::Error,
     },
+    /// The image's number is outside its range.
+    #[error("image number {0} is outside 1..{IMAGE_ID_END}")]
+    ImageNumber(u32),
     /// The system refused.
     #[error("{what}: {source}")]
     Io {
@@ -148,6 +154,9 @@ impl Server {
     /// # Errors
     /// The bootstrap cannot be read or is bad.
     pub fn add(&self, image: ImageSpec) -> Result<(), Error> {
+        if !(1..IMAGE_ID_END).contains(&image.id.0) {
+            return Err(Error::ImageNumber(image.id.0));
+        }
         if self.tree.images.relist(image.id.0) {
             return Ok(());
         }
@@ -184,8 +193,7 @@ impl Server {
         &self.mountpoint
     }
 
-    /// Unmounts (when busy: ends the connection, so that open files give errors, and detaches it) and ends the
-    /// threads and tasks. Must not be called on the only thread of a runtime.
+    /// Unmounts, busy or not (open files give errors from then on), and ends the threads and tasks. Must not be called on the only thread of a runtime.
     ///
     /// # Errors
     /// The unmount is refused; tasks are ended all the same.

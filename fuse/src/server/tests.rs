@@ -102,3 +102,12 @@ fn drop_page_cache(path: &Path) {
     let file = std::fs::File::open(path).unwrap();
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
 }
+
+/// Waits for something that is bound to come. The bound only keeps a broken test from hanging.
+fn eventually(mut is_so: impl FnMut() -> bool) {
+    let bound = std::time::Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(std::time::Instant::now() < bound, "it never came");
+        std::thread::yield_now();
+    }
+}

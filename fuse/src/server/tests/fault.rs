@@ -177,9 +177,7 @@ fn an_image_with_a_dead_source_does_not_hold_up_another_of_the_same_blob() {
     let other = setup.node.add(setup.fixture.spec(2, &healthy)).join("big");
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| std::fs::read(&setup.file));
-        while setup.source.reads().is_empty() {
-            std::thread::yield_now();
-        }
+        eventually(|| !setup.source.reads().is_empty());
         assert_eq!(std::fs::read(&other).unwrap(), setup.content);
         // The first one finds in the cache what the second fetched.
         assert_eq!(waiting.join().unwrap().unwrap(), setup.content);
@@ -212,9 +210,7 @@ fn ending_a_server_under_a_reader_that_waits_does_not_hang() {
         ..
     } = setup;
     let reader = std::thread::spawn(move || std::fs::read(file));
-    while source.reads().is_empty() {
-        std::thread::yield_now();
-    }
+    eventually(|| !source.reads().is_empty());
     node.end();
     assert!(reader.join().unwrap().is_err());
 }
