@@ -216,6 +216,55 @@ fn images_come_and_go() {
     node.end();
 }
 
+/// An overlay that ends with its owner.
+struct Overlay(PathBuf);
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[test]
+fn an_overlay_stands_on_an_image_and_copies_up_from_it() {
+    let (fixture, content) = zoo();
+    let node = Node::new();
+    let lower = node.add(fixture.spec(1, &fixture.source()));
+    let dir = tempfile::tempdir().unwrap();
+    let [upper, work, merged] = ["upper", "work", "merged"].map(|name| dir.path().join(name));
+    for dir in [&upper, &work, &merged] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
+    let options = std::ffi::CString::new(options).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("overlay", &merged, "overlay", flags, options.as_c_str()).unwrap();
+    let overlay = Overlay(merged.clone());
+
+    check_dir(&merged.join("dir"), &content);
+    let file = merged.join("file");
+    let mut changed = content.clone();
+    changed[..3].copy_from_slice(b"new");
+    let copy = std::fs::File::options().write(true).open(&file).unwrap();
+    copy.write_all_at(b"new", 0).unwrap();
+    drop(copy);
+    assert_eq!(std::fs::read(&file).unwrap(), changed);
+    assert_eq!(xattr(&file, "user.note", 100).unwrap(), b"\0binary\xff");
+    std::fs::remove_file(merged.join("dir/link")).unwrap();
+    assert!(!merged.join("dir/link").exists());
+    std::fs::rename(merged.join("dir/hard"), merged.join("dir/moved")).unwrap();
+    assert_eq!(std::fs::read(merged.join("dir/moved")).unwrap(), content);
+
+    assert_eq!(std::fs::read(lower.join("file")).unwrap(), content);
+    drop(overlay);
+    node.end();
+}
+
 #[test]
 fn a_large_directory_is_listed_once_and_whole() {
     const COUNT: usize = 20_000;
