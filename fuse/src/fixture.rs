@@ -124,11 +124,19 @@ impl Builder {
     }
 
     pub(crate) fn finish(self) -> Fixture {
+        self.finish_as(None)
+    }
+
+    /// Finishes an image that gives its blob another's name.
+    pub(crate) fn finish_as(self, name: Option<&str>) -> Fixture {
         let mut data = self.data;
         let mut hash = Sha256::new();
         hash.update(&data);
         let (blobs, blob_id) = match self.blob.finish(hash) {
-            Some(blob) => {
+            Some(mut blob) => {
+                if let Some(name) = name {
+                    hex::decode_to_slice(name, &mut blob.info.id).unwrap();
+                }
                 data.extend_from_slice(&blob.tail);
                 let id = hex::encode(blob.info.id);
                 (vec![blob.info], id)

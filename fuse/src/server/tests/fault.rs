@@ -185,6 +185,34 @@ fn an_image_with_a_dead_source_does_not_hold_up_another_of_the_same_blob() {
 }
 
 #[test]
+fn an_image_that_names_the_blob_of_another_spoils_nothing() {
+    let image = |seed, name: Option<&str>| {
+        let mut builder = Builder::new();
+        let content = noise(20 * CHUNK_LEN, seed);
+        builder.file(Tree::ROOT, "file", mode(0o644), &content);
+        (builder.finish_as(name), content)
+    };
+    let honest = image(1, None);
+    let hostile = image(2, Some(&honest.0.blob_id));
+    for order in [[&honest, &hostile], [&hostile, &honest]] {
+        let node = Node::new();
+        let files: Vec<_> = (1..)
+            .zip(order)
+            .map(|(id, (fixture, _))| node.add(fixture.spec(id, &fixture.source())).join("file"))
+            .collect();
+        for _ in 0..2 {
+            for (file, (_, content)) in files.iter().zip(order) {
+                assert_eq!(&std::fs::read(file).unwrap(), content);
+                drop_page_cache(file);
+            }
+        }
+        let requests: Vec<_> = [1, 2].map(|id| node.status(ImageId(id)).unwrap().requests).into();
+        assert_eq!(requests[0], 1, "the first has the cache");
+        assert!(requests[1] >= 2, "the second is served without it");
+    }
+}
+
+#[test]
 fn a_cache_that_cannot_be_written_costs_nothing_but_fetches() {
     let (fixture, content) = fixture();
     let cache = Arc::new(tempfile::tempdir().unwrap());
