@@ -50,7 +50,7 @@ impl Bars {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let total = all.add(ProgressBar::new(0));
         total.set_style(style(
-            "{prefix:>14} {wide_bar} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta:>4}",
+            "{prefix:>14} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:10} {decimal_bytes_per_sec:>12} {eta:>4}",
         ));
         total.set_prefix("reading");
         Bars {
@@ -83,7 +83,9 @@ impl Observer for Bars {
             }
             Event::LayerStarted { layer, digest, len } => self.layer(layer, |bar| {
                 let new = self.all.insert_before(&self.total, ProgressBar::new(len));
-                new.set_style(style("{prefix:>14} {wide_bar} {bytes:>10}/{total_bytes:10}"));
+                new.set_style(style(
+                    "{prefix:>14} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:10}",
+                ));
                 new.set_prefix(short(digest).to_owned());
                 *bar = Some(new);
             }),
