@@ -90,7 +90,14 @@ impl Mounter for FuseMounter {
     }
 
     async fn unmount(&self, id: ImageId) {
-        self.server.remove(id);
+        let server = Arc::clone(&self.server);
+        let removing = blocking(move || {
+            server.remove(id);
+            Ok(())
+        });
+        if let Err(error) = removing.await {
+            tracing::debug!(image = id.0, %error, "image not hidden, the session is ending");
+        }
     }
 
     fn status(&self, id: ImageId) -> Option<ImageStatus> {

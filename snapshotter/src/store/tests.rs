@@ -1,5 +1,7 @@
 //! What the store keeps, refuses and never hands out twice.
 
+mod model;
+
 use std::path::Path;
 use std::sync::Arc;
 

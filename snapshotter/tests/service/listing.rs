@@ -131,6 +131,34 @@ async fn cleanup_takes_back_folders_of_removed_snapshots_only() {
     assert!(harness.snapshots_dir().join("3/fs").is_dir());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn cleanup_takes_nothing_that_is_in_use() {
+    let harness = Harness::start().await;
+    let life = |index: usize| {
+        let harness = &harness;
+        async move {
+            for round in 0..10 {
+                let (key, name) = (format!("key {index}"), format!("name {index} {round}"));
+                let mounts = harness.prepare(&key, "").await.unwrap();
+                fs::write(format!("{}/own", mounts[0].source), "").unwrap();
+                harness.commit(&name, &key).await.unwrap();
+                harness.view(&key, &name).await.unwrap();
+                harness.remove(&key).await.unwrap();
+                harness.remove(&name).await.unwrap();
+            }
+        }
+    };
+    let cleaning = async {
+        for _ in 0..40 {
+            harness.cleanup().await;
+        }
+    };
+    tokio::join!(futures::future::join_all((0..8).map(life)), cleaning);
+    harness.cleanup().await;
+    assert!(harness.names(&[]).await.is_empty());
+    assert_eq!(folders(&harness), [""; 0]);
+}
+
 #[tokio::test]
 async fn a_start_takes_back_everything_without_a_row() {
     let harness = Harness::start().await;
