@@ -36,15 +36,23 @@ pub(super) fn run(settings: &Settings, format: Format) -> anyhow::Result<()> {
 }
 
 fn as_row(image: &Image) -> Vec<String> {
-    let bytes = |len: u64| ByteSize::b(len).display().iec().to_string();
+    // Until a container asks for it, an image costs nothing and nothing is known of its size.
+    let known = |text: String| {
+        if image.served_since_unix_seconds == 0 {
+            "-".to_owned()
+        } else {
+            text
+        }
+    };
+    let bytes = |len: u64| known(ByteSize::b(len).display().iec().to_string());
     vec![
         image.id.to_string(),
         image.reference.clone(),
         bytes(image.local_bytes),
         bytes(image.total_bytes),
         bytes(image.fetched_bytes),
-        image.request_count.to_string(),
-        image.read_error_count.to_string(),
+        known(image.request_count.to_string()),
+        known(image.read_error_count.to_string()),
         image.mount_count.to_string(),
     ]
 }

@@ -1,5 +1,6 @@
 //! Settings that flags or environment variables may replace. All environment variables are named here.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -54,9 +55,11 @@ impl Settings {
 pub(super) fn start_logging(config: &Config) -> anyhow::Result<()> {
     let level = config.log.level.as_str();
     let own = ["slipwayd", "snapshotter", "fuse", "proto", "rafs"].map(|target| format!("{target}={level}"));
-    let filter = EnvFilter::try_new(format!("warn,{}", own.join(",")))?;
+    // Targets match as prefixes: without naming it, the library fuser would count as our fuse.
+    let filter = EnvFilter::try_new(format!("warn,{},fuser=warn", own.join(",")))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let outcome = match config.log.format {
         LogFormat::Text => builder.try_init(),

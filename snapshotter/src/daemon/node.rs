@@ -11,9 +11,6 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use crate::layout::Layout;
 
-/// Stale mounts on one folder that are detached before giving up: more than a crash loop leaves between starts.
-const STALE_COUNT_MAX: usize = 32;
-
 /// Why the node is not fit.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -100,26 +97,46 @@ pub(super) fn create_dirs(layout: &Layout) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// Detaches what a daemon that died left mounted here, and makes the folder where it is missing. A dead FUSE mount
-/// answers ENOTCONN to everything but unmounting.
+/// Detaches what a daemon that died left mounted here, and makes the folder where it is missing. Whatever FUSE mount
+/// is there is dead, since the lock and the sockets are ours. It is looked up in the list of mounts: to ask the mount
+/// itself would tell nothing, because the kernel remembers its root for as long as the dead daemon said.
 pub(super) fn detach_stale(mountpoint: &Path) -> Result<(), NodeError> {
-    for _ in 0..STALE_COUNT_MAX {
-        match fs::metadata(mountpoint) {
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return DirBuilder::new()
-                    .mode(0o755)
-                    .create(mountpoint)
-                    .map_err(failed("create folder", mountpoint));
-            }
-            Err(error) if error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) => {
-                tracing::warn!(path = %mountpoint.display(), "detaching the mount of a daemon that died");
-                detach(mountpoint)?;
-            }
-            Err(error) => return Err(failed("look at", mountpoint)(error)),
-        }
+    let parent = mountpoint.parent().unwrap_or(mountpoint);
+    let real = parent.canonicalize().map_err(failed("look at", parent))?;
+    let real = mountpoint
+        .file_name()
+        .map_or(real.clone(), |name| real.join(name));
+    let list = Path::new("/proc/self/mountinfo");
+    let mounts = fs::read_to_string(list).map_err(failed("read", list))?;
+    for _ in fuse_mounts(&mounts).filter(|mounted| *mounted == real) {
+        tracing::warn!(path = %mountpoint.display(), "detaching the mount of a daemon that died");
+        detach(mountpoint)?;
     }
-    Err(failed("unmount", mountpoint)(Errno::BUSY.into()))
+    match DirBuilder::new().mode(0o755).create(mountpoint) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(failed("create folder", mountpoint)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Places of FUSE file systems in the kernel's list: the fifth field is the place, the first after a dash the type.
+fn fuse_mounts(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
+    mountinfo.lines().filter_map(|line| {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let fs_type = file_system.split(' ').next()?;
+        let place = mount.split(' ').nth(4)?;
+        (fs_type == "fuse" || fs_type.starts_with("fuse.")).then(|| unescape(place).into())
+    })
+}
+
+/// The kernel writes blanks and backslashes in paths as three octal digits.
+fn unescape(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (escaped, plain)| {
+            text.replace(escaped, plain)
+        })
 }
 
 /// Takes a mount out of sight; it ends when nobody uses it any more.
@@ -157,17 +174,23 @@ mod tests {
     #[test]
     fn the_mount_of_a_dead_daemon_is_detached() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("fs");
+        let path = dir.path().join("with blank");
         detach_stale(&path).unwrap();
         mount_dead(&path);
-        assert_eq!(
-            fs::metadata(&path).unwrap_err().raw_os_error(),
-            Some(Errno::NOTCONN.raw_os_error())
-        );
+        assert!(fs::read_dir(&path).is_err());
         detach_stale(&path).unwrap();
-        assert!(path.is_dir());
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains(path.to_str().unwrap()));
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_fuse_mounts_are_taken() {
+        let list = "30 1 254:0 / / rw - ext4 /dev/vda rw\n\
+                    31 30 0:40 / /run/a rw,relatime shared:5 - fuse.slipway slipway ro\n\
+                    32 30 0:41 / /run/b\\040c rw - fuse dead ro\n\
+                    33 30 0:42 / /run/d rw - fusectl none rw\n\
+                    34 30 0:43 / /run/e rw - tmpfs fuse rw\n";
+        let found: Vec<_> = fuse_mounts(list).collect();
+        assert_eq!(found, [Path::new("/run/a"), Path::new("/run/b c")]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The command line from the outside: answers, exit codes, precedence of settings. Needs no daemon.
 
+mod run;
+
 use std::path::Path;
 
 use assert_cmd::Command;
