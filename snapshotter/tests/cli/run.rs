@@ -45,10 +45,17 @@ impl Node {
             .spawn();
         let mut daemon = Daemon(child.unwrap());
         let start = Instant::now();
-        while self.command("status").output().is_ok_and(|output| !output.status.success()) {
+        while self
+            .command("status")
+            .output()
+            .is_ok_and(|output| !output.status.success())
+        {
             let ended = daemon.0.try_wait().unwrap();
             let said = std::fs::read_to_string(self.0.path().join("log")).unwrap();
-            assert!(ended.is_none() && start.elapsed() < DEADLINE, "slipwayd does not start: {said}");
+            assert!(
+                ended.is_none() && start.elapsed() < DEADLINE,
+                "slipwayd does not start: {said}"
+            );
             std::thread::sleep(ASK_AGAIN);
         }
         daemon
@@ -95,13 +102,17 @@ impl Drop for Daemon {
 fn a_daemon_lives_dies_and_lives_again() {
     let node = Node(tempfile::tempdir().unwrap());
     let first = node.start();
-    let status: serde_json::Value = serde_json::from_str(&stdout(node.command("status").arg("--json"))).unwrap();
+    let status: serde_json::Value =
+        serde_json::from_str(&stdout(node.command("status").arg("--json"))).unwrap();
     assert_eq!(status["pid"], first.0.id());
     assert_eq!(status["snapshot_count"], 0);
     assert_eq!(stdout(node.command("images").arg("--json")), "[]\n");
     assert!(node.fuse().join("images").is_dir());
     let said = failure(&mut node.command("run"));
-    assert!(said.contains("another slipwayd") && said.contains("hint: "), "{said}");
+    assert!(
+        said.contains("another slipwayd") && said.contains("hint: "),
+        "{said}"
+    );
 
     // Dropping kills it: its mount stays behind, and the kernel still answers for the mount's root.
     drop(first);
