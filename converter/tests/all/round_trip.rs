@@ -10,7 +10,13 @@ use crate::place::{Packing, Place, Stored, noise};
 /// Three layers with something of everything.
 fn layers() -> Vec<Vec<u8>> {
     let large = noise(3 << 20, 1);
-    let lowest = Layer::default()
+    [lowest(&large), middle(), highest(&large)]
+        .map(Layer::bytes)
+        .into()
+}
+
+fn lowest(large: &[u8]) -> Layer {
+    Layer::default()
         .add(&Member {
             mode: 0o750,
             owner: (1, 2),
@@ -26,7 +32,7 @@ fn layers() -> Vec<Vec<u8>> {
         })
         .add(&Member {
             mode: 0o4755,
-            content: &large,
+            content: large,
             ..Member::new(b"bin/tool", EntryType::Regular)
         })
         .link("bin/alias", "bin/tool")
@@ -37,8 +43,11 @@ fn layers() -> Vec<Vec<u8>> {
         .dir("opaque/")
         .file("opaque/lower", b"lower")
         .file("swap-file", b"file")
-        .file("swap-dir/x", b"x");
-    let middle = Layer::default()
+        .file("swap-dir/x", b"x")
+}
+
+fn middle() -> Layer {
+    Layer::default()
         .file(".wh.gone", b"")
         .file("opaque/upper", b"upper")
         .file("opaque/.wh..wh..opq", b"")
@@ -55,8 +64,11 @@ fn layers() -> Vec<Vec<u8>> {
                 ("SCHILY.xattr.user.note", b"\x00\xff="),
             ],
         )
-        .file("odd", b"odd");
-    let highest = Layer::default()
+        .file("odd", b"odd")
+}
+
+fn highest(large: &[u8]) -> Layer {
+    Layer::default()
         .file("lib/x", b"through the link")
         .add(&Member {
             device: (1, 3),
@@ -73,13 +85,12 @@ fn layers() -> Vec<Vec<u8>> {
             ..Member::new(b"pipe", EntryType::Fifo)
         })
         .file("zeros", &vec![0; 2_500_000])
-        .file("copy-of-tool", &large)
+        .file("copy-of-tool", large)
         .file("empty", b"")
         .add(&Member {
             content: b"bytes",
             ..Member::new(b"\xff\xfe", EntryType::Regular)
-        });
-    vec![lowest.bytes(), middle.bytes(), highest.bytes()]
+        })
 }
 
 fn expected() -> Vec<(&'static str, String)> {
