@@ -92,7 +92,7 @@ pub enum Error {
         /// Reference of the image.
         reference: String,
         /// Why.
-        source: MountError,
+        source: Box<MountError>,
     },
     /// The database refused.
     #[error("store: {}{}", .0, store_hint(.0))]

@@ -63,7 +63,7 @@ impl Images {
         let served = slot.get_or_try_init(|| self.mount(&image)).await;
         let served = served.map_err(|source| Error::Image {
             reference: origin.image.clone(),
-            source,
+            source: Box::new(source),
         })?;
         Ok(served.path.clone())
     }

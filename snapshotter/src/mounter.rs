@@ -26,11 +26,17 @@ pub enum MountError {
     #[error(transparent)]
     Source(#[from] proto::image::Error),
     /// The FUSE server refused it.
-    #[error(transparent)]
-    Serve(#[from] fuse::server::Error),
+    #[error("{0}")]
+    Serve(#[source] Box<fuse::server::Error>),
     /// The daemon is stopping.
     #[error("slipwayd is stopping")]
     Stopping,
+}
+
+impl From<fuse::server::Error> for MountError {
+    fn from(source: fuse::server::Error) -> Self {
+        Self::Serve(Box::new(source))
+    }
 }
 
 /// Makes images visible as folders.

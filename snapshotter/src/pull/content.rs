@@ -42,7 +42,7 @@ pub(super) enum Body {
     /// Here.
     Bytes(Bytes),
     /// In the image's place.
-    Remote(ImageSource, Descriptor),
+    Remote(ImageSource, Box<Descriptor>),
 }
 
 impl Body {

@@ -87,7 +87,13 @@ impl Unpacker<'_> {
             // The semaphore is never closed.
             let _permit = permits.acquire().await;
             let seen = move |len| progress.layer(index, LayerState::Downloading(len));
-            content::store(&containerd, blob, &Body::Remote(source, descriptor), seen).await
+            content::store(
+                &containerd,
+                blob,
+                &Body::Remote(source, Box::new(descriptor)),
+                seen,
+            )
+            .await
         };
         AbortOnDropHandle::new(tokio::spawn(task))
     }
