@@ -39,16 +39,6 @@ pub(crate) struct FetchRange {
     pub(crate) chunks: Vec<Stored>,
 }
 
-impl FetchRange {
-    /// Shrinks the bytes to the chunks that are left. `None` if there are none.
-    pub(crate) fn trimmed(mut self) -> Option<Self> {
-        let start = self.chunks.first()?.span.offset;
-        let last = self.chunks.last()?.span;
-        self.bytes = start..last.offset.saturating_add(u64::from(last.len));
-        Some(self)
-    }
-}
-
 /// Plans the requests for `wanted` chunks of one blob. `neighbour` tells where a chunk's stored bytes lie if it may
 /// come along: if it exists, is absent and nobody fetches it already.
 pub(crate) fn ranges(
@@ -102,7 +92,7 @@ fn grow(
 }
 
 /// Cuts chunks in stored order into ranges.
-fn join(chunks: impl Iterator<Item = Stored>, limits: &Limits) -> Vec<FetchRange> {
+pub(crate) fn join(chunks: impl Iterator<Item = Stored>, limits: &Limits) -> Vec<FetchRange> {
     let mut ranges: Vec<FetchRange> = Vec::new();
     for chunk in chunks {
         let bytes = chunk.span.offset..chunk.span.offset.saturating_add(u64::from(chunk.span.len));

@@ -92,8 +92,13 @@ impl Supply {
                 });
                 led.map(|led| job_led.insert(stored.index, led)).is_some()
             });
-            if let Some(range) = range.trimmed() {
-                jobs.push(Job { range, led: job_led });
+            // Where chunks dropped out, because others fetch them by now, there may be gaps too wide for one request.
+            for range in plan::join(range.chunks.into_iter(), &LIMITS) {
+                let numbers = range.chunks.iter().map(|stored| stored.index);
+                let led = numbers
+                    .filter_map(|number| Some((number, job_led.remove(&number)?)))
+                    .collect();
+                jobs.push(Job { range, led });
             }
         }
         jobs

@@ -101,7 +101,7 @@ fn a_source_that_fails_now_and_then_is_not_noticed() {
 }
 
 #[test]
-fn parallel_readers_fetch_every_byte_once() {
+fn parallel_readers_fetch_every_chunk_once() {
     let setup = setup();
     let barrier = Barrier::new(16);
     std::thread::scope(|scope| {
@@ -119,19 +119,24 @@ fn parallel_readers_fetch_every_byte_once() {
             });
         }
     });
-    let mut reads = setup.source.reads();
-    reads.sort_by_key(|range| range.start);
+    let reads = setup.source.reads();
+    // Chunks come once; what a request skips between two of its chunks may come again.
+    let total: u64 = reads.iter().map(|range| range.end - range.start).sum();
+    let skipped_max = reads.len() as u64 * (64 << 10);
     assert!(
-        reads.windows(2).all(|pair| pair[0].end <= pair[1].start),
+        total <= setup.fixture.blob.len() as u64 + skipped_max,
         "{reads:?}"
+    );
+    let mut starts: Vec<_> = reads.iter().map(|range| range.start).collect();
+    starts.sort_unstable();
+    assert!(
+        starts.windows(2).all(|pair| pair[0] < pair[1]),
+        "a chunk came twice: {reads:?}"
     );
     let status = setup.node.status(ImageId(1)).unwrap();
     assert_eq!(status.bytes_local, status.bytes_total);
     assert_eq!(status.requests, reads.len() as u64);
-    assert_eq!(
-        status.bytes_fetched,
-        reads.iter().map(|range| range.end - range.start).sum::<u64>()
-    );
+    assert_eq!(status.bytes_fetched, total);
 }
 
 #[test]
