@@ -84,11 +84,18 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(command: Command, printer: &Printer) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let hint = match &command {
+        Command::Convert(_) => Some("nothing was tagged; run the same command again"),
+        Command::Unpack(_) => Some("what was unpacked so far is incomplete; remove it"),
+        Command::Check(_) | Command::Inspect(_) | Command::Ls(_) => None,
+    };
     let code = runtime.block_on(async {
         // Dropping the command's future gives up everything that is not finished: no tag is written before the end.
         tokio::select! {
             code = execute(command, printer) => code,
-            signal = tokio::signal::ctrl_c() => Err(signal.map_or_else(anyhow::Error::from, |()| Interrupted.into())),
+            signal = tokio::signal::ctrl_c() => {
+                Err(signal.map_or_else(anyhow::Error::from, |()| Interrupted { hint }.into()))
+            }
         }
     });
     runtime.shutdown_timeout(GRACE);

@@ -8,7 +8,10 @@ use super::printer::Printer;
 /// The user pressed Ctrl-C.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("interrupted")]
-pub(crate) struct Interrupted;
+pub(crate) struct Interrupted {
+    /// What the command leaves behind, or does not.
+    pub(crate) hint: Option<&'static str>,
+}
 
 /// Prints `error: ...: cause: cause` and, where we know what helps, `hint: ...`.
 pub(crate) fn print(printer: &Printer, error: &anyhow::Error) {
@@ -44,8 +47,8 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn hint(error: &anyhow::Error) -> Option<&'static str> {
-    if error.is::<Interrupted>() {
-        return Some("nothing was tagged; run the same command again");
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        return interrupted.hint;
     }
     error
         .chain()
