@@ -111,14 +111,39 @@ impl Cache {
             tracing::warn!(blob = %shape.id, "images disagree about a blob; not cached for the later one");
             return Arc::new(Blob::uncached(shape));
         }
-        let id = shape.id.to_string();
-        let blob = Blob::open(&self.root.join(&id[..2]).join(&id), shape).unwrap_or_else(|error| {
-            tracing::warn!(blob = id, %error, "the cache cannot hold a blob; served without caching");
+        let blob = Blob::open(&self.dir_of(shape.id), shape).unwrap_or_else(|error| {
+            tracing::warn!(blob = %shape.id, %error, "the cache cannot hold a blob; served without caching");
             Blob::uncached(shape)
         });
         let blob = Arc::new(blob);
         open.insert(shape.id, Arc::downgrade(&blob));
         blob
+    }
+
+    /// Deletes the files of a blob that no image needs any more. Who has it open reads on: the space is free when the
+    /// last of them is done. A blob that is opened again starts anew.
+    pub(crate) fn discard(&self, blob: &Arc<Blob>) {
+        let id = blob.shape().id;
+        // Held over the deletion, so that nobody opens the files in the middle of it.
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_kept_here = open
+            .get(&id)
+            .is_some_and(|kept| std::ptr::eq(kept.as_ptr(), Arc::as_ptr(blob)));
+        if !is_kept_here {
+            return;
+        }
+        open.remove(&id);
+        match std::fs::remove_dir_all(self.dir_of(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(blob = %id, %error, "cannot delete a blob that is no longer needed");
+            }
+            _ => {}
+        }
+    }
+
+    fn dir_of(&self, id: BlobId) -> PathBuf {
+        let id = id.to_string();
+        self.root.join(&id[..2]).join(&id)
     }
 }
 

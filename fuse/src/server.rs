@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cache::Cache;
+use crate::cache::{Blob, Cache};
 use crate::fetch::Engine;
 use crate::image::Served;
 use crate::mount::Trust;
@@ -166,13 +166,32 @@ impl Server {
         Ok(())
     }
 
-    /// Stops to serve an image. Open files read on until closed.
+    /// Stops to serve an image, and deletes what the cache has of it alone. Open files read on until closed; then the
+    /// disk space is free.
     pub fn remove(&self, id: ImageId) {
+        let removed = self.tree.images.listed(id.0);
         if self.tree.images.remove(id.0)
             && let Some(mounted) = &self.mounted
         {
             mounted.forget_image(&id.0.to_string());
         }
+        if let Some(removed) = removed {
+            self.discard_blobs(&removed);
+        }
+    }
+
+    /// Deletes the cached blobs of an image that no listed image shares. One that is just being added may share them
+    /// too: it then fills files that have no name any more, and whoever comes later makes new ones.
+    fn discard_blobs(&self, removed: &Served) {
+        let others = self.tree.images.all();
+        let is_shared = |blob: &Arc<Blob>| {
+            let mut theirs = others.iter().flat_map(|other| other.supply.blobs());
+            theirs.any(|their| Arc::ptr_eq(their, blob))
+        };
+        let blobs = removed.supply.blobs().iter();
+        blobs
+            .filter(|blob| !is_shared(blob))
+            .for_each(|blob| self.cache.discard(blob));
     }
 
     /// The folder that shows an image.

@@ -52,6 +52,22 @@ fn a_blob_is_opened_once_and_shared() {
 }
 
 #[test]
+fn a_discarded_blob_leaves_no_files_and_starts_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path()).unwrap();
+    let one = cache.blob(&shape());
+    let files = cache.dir_of(shape().id);
+    assert!(files.is_dir());
+    cache.discard(&one);
+    assert!(!files.exists());
+    let two = cache.blob(&shape());
+    assert!(files.is_dir() && !Arc::ptr_eq(&one, &two));
+    // The first has no files any more, so it must not take the second's with it.
+    cache.discard(&one);
+    assert!(files.is_dir());
+}
+
+#[test]
 fn a_folder_that_cannot_be_made_gives_a_blob_that_keeps_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path()).unwrap();
