@@ -14,6 +14,8 @@ pub const SPARSE_LEN: u64 = (4 << 30) + 12_345;
 
 /// GNU's sparse files are made of such sectors; only the last piece may end within one.
 const SECTOR_LEN: usize = 512;
+/// Bytes of the last sector: readers insist that the last piece ends where the file does.
+const TAIL_LEN: usize = (SPARSE_LEN % SECTOR_LEN as u64) as usize;
 
 /// Writes the image `huge:1` into `dir`.
 pub fn make(dir: &Path) -> Result<()> {
@@ -36,8 +38,8 @@ pub fn make(dir: &Path) -> Result<()> {
                 data: &[b'a'; 2 * SECTOR_LEN],
             },
             SparsePiece {
-                offset: SPARSE_LEN.next_multiple_of(SECTOR_LEN as u64) - SECTOR_LEN as u64,
-                data: b"tail",
+                offset: SPARSE_LEN - TAIL_LEN as u64,
+                data: &[b't'; TAIL_LEN],
             },
         ];
         tar.sparse("sparse", SPARSE_LEN, &pieces)
