@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use integration::scene::{self, Scene};
@@ -11,6 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// What shells say of a process that was interrupted.
 const EXIT_INTERRUPTED: u8 = 130;
+/// How long an interrupted demonstration is waited for.
+const END_DEADLINE: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
     match run() {
@@ -31,14 +34,17 @@ fn run() -> Result<ExitCode> {
     let told = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let (done, outcome) = tokio::sync::oneshot::channel();
-        // A thread of its own, not a task: an interrupted demonstration is left behind, never waited for.
+        let (done, mut outcome) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || done.send(demo::run(scene, &mut std::io::stdout())));
         tokio::select! {
-            outcome = outcome => outcome.context("the demonstration panicked")?.map(|()| true),
-            _ = interrupt.recv() => Ok(false),
-            _ = terminate.recv() => Ok(false),
+            outcome = &mut outcome => return outcome.context("the demonstration panicked")?.map(|()| true),
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
+        // With its parts gone the demonstration fails at once, unless it is making the image, which nothing depends on.
+        scene::clear(&dir)?;
+        let _ = tokio::time::timeout(END_DEADLINE, outcome).await;
+        Ok(false)
     });
     scene::clear(&dir)?;
     if !told? {
