@@ -4,6 +4,7 @@
 //! <cache>/lock                              held while a process uses the folder
 //! <cache>/v1/<first 2 hex digits>/<blob id>/data    sparse, a blob's uncompressed image
 //!                                           state   what lies in it
+//!                                           meta    chunk infos, for blobs with shared units
 //! ```
 //! Nothing here is ever synced: a chunk that an earlier process recorded is hashed once before it is believed, so
 //! a torn write, a crash or a rotten block costs a fetch and never a wrong byte.
@@ -12,6 +13,7 @@
 //! digest at the same place, so an image cannot speak for a blob it does not share.
 
 pub(crate) mod blob;
+pub(crate) mod meta;
 mod state;
 
 use std::collections::HashMap;
@@ -24,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rafs::Digester;
 use rustix::fs::FlockOperation;
+use sha2::{Digest as _, Sha256};
 
 pub(crate) use blob::{Blob, Standing};
 
@@ -35,6 +38,11 @@ const LAYOUT: &str = "v1";
 pub(crate) struct BlobId([u8; 32]);
 
 impl BlobId {
+    /// Names bytes.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        BlobId(Sha256::digest(bytes).into())
+    }
+
     /// Takes a name from outside. `None` if it is anything else than 64 lower-case hex digits: it becomes a path.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut id = [0; 32];

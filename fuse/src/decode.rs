@@ -1,17 +1,22 @@
 //! From stored bytes to content whose digest was checked: the only maker of [`VerifiedChunk`].
 
-use rafs::chunk::DecodeError;
+use bytes::Bytes;
+use rafs::blob::{Piece, Unit, Units};
+use rafs::chunk::{DecodeError, verify};
 use rafs::{ChunkRef, Digester};
 
 /// Longest content of a chunk, in bytes. The format's own limit, checked again here because a buffer of that
 /// length is allocated before anything is decoded.
 pub(crate) const CONTENT_LEN_MAX: u32 = 16 << 20;
 
+/// Longest content of a unit, in bytes: the format's reader takes units of two chunks.
+const UNIT_LEN_MAX: u32 = 2 * CONTENT_LEN_MAX;
+
 /// Content of a chunk. That one exists is the proof that its digest was compared.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct VerifiedChunk {
     chunk: ChunkRef,
-    content: Vec<u8>,
+    content: Bytes,
 }
 
 impl VerifiedChunk {
@@ -26,25 +31,48 @@ impl VerifiedChunk {
     }
 }
 
-/// Decodes the bytes a source gave for `chunk` and checks them.
+/// Content of a unit, of which nothing was checked yet.
+pub(crate) struct Expanded {
+    unit: Unit,
+    content: Bytes,
+}
+
+/// Expands the bytes a source gave for `unit`.
 ///
 /// # Errors
-/// The bytes do not decode to the announced length, or the content has another digest.
-pub(crate) fn decode(
-    chunk: &ChunkRef,
-    digester: Digester,
-    stored: &[u8],
-) -> Result<VerifiedChunk, DecodeError> {
-    let expected = chunk.uncompressed.len;
-    if expected > CONTENT_LEN_MAX {
-        return Err(DecodeError::Corrupt { expected });
+/// The bytes do not expand to the announced length.
+pub(crate) fn expand(units: &Units, unit: &Unit, stored: &[u8]) -> Result<Expanded, DecodeError> {
+    if unit.len > UNIT_LEN_MAX {
+        return Err(DecodeError::Corrupt { expected: unit.len });
     }
-    let mut content = vec![0; expected as usize];
-    rafs::chunk::decode(chunk, digester, stored, &mut content)?;
-    Ok(VerifiedChunk {
-        chunk: *chunk,
-        content,
+    let mut content = vec![0; unit.len as usize];
+    units.expand(unit, stored, &mut content)?;
+    Ok(Expanded {
+        unit: *unit,
+        content: content.into(),
     })
+}
+
+impl Expanded {
+    /// Cuts a chunk out and checks it. What is cut shares the unit's memory.
+    ///
+    /// # Errors
+    /// The chunk is no part of the unit, or the content has another digest.
+    pub(crate) fn cut(
+        &self,
+        piece: &Piece,
+        chunk: &ChunkRef,
+        digester: Digester,
+    ) -> Result<VerifiedChunk, DecodeError> {
+        let expected = chunk.uncompressed.len;
+        let content = piece.cut(&self.content).filter(|_| piece.unit == self.unit);
+        let content = content.ok_or(DecodeError::Corrupt { expected })?;
+        verify(chunk, digester, content)?;
+        Ok(VerifiedChunk {
+            chunk: *chunk,
+            content: self.content.slice_ref(content),
+        })
+    }
 }
 
 /// Checks content that came back from the cache. `None` if it is not what it was.
@@ -52,7 +80,7 @@ pub(crate) fn recheck(chunk: &ChunkRef, digester: Digester, content: Vec<u8>) ->
     let is_whole = content.len() == chunk.uncompressed.len as usize;
     (is_whole && digester.digest(&content) == chunk.digest).then_some(VerifiedChunk {
         chunk: *chunk,
-        content,
+        content: content.into(),
     })
 }
 
@@ -78,31 +106,18 @@ mod tests {
     }
 
     #[test]
-    fn right_bytes_become_a_chunk() {
-        let (chunk, stored) = chunk_of(b"some content");
-        let verified = decode(&chunk, Digester::Sha256, &stored).unwrap();
+    fn right_content_is_believed() {
+        let (chunk, content) = chunk_of(b"some content");
+        let verified = recheck(&chunk, Digester::Sha256, content).unwrap();
         assert_eq!(verified.content(), b"some content");
-        assert!(recheck(&chunk, Digester::Sha256, stored).is_some());
     }
 
     #[test]
-    fn a_flipped_bit_does_not() {
-        let (chunk, mut stored) = chunk_of(b"some content");
-        stored[3] ^= 1;
-        assert!(matches!(
-            decode(&chunk, Digester::Sha256, &stored),
-            Err(DecodeError::DigestMismatch { .. })
-        ));
-        assert!(recheck(&chunk, Digester::Sha256, stored).is_none());
-    }
-
-    #[test]
-    fn an_absurd_length_is_refused_before_it_is_allocated() {
-        let (mut chunk, stored) = chunk_of(b"x");
-        chunk.uncompressed.len = u32::MAX;
-        assert!(matches!(
-            decode(&chunk, Digester::Sha256, &stored),
-            Err(DecodeError::Corrupt { expected: u32::MAX })
-        ));
+    fn a_flipped_bit_or_a_missing_byte_is_not() {
+        let (chunk, content) = chunk_of(b"some content");
+        let mut flipped = content.clone();
+        flipped[3] ^= 1;
+        assert!(recheck(&chunk, Digester::Sha256, flipped).is_none());
+        assert!(recheck(&chunk, Digester::Sha256, content[1..].to_vec()).is_none());
     }
 }

@@ -1,21 +1,28 @@
-//! One fetch per chunk: flight, plan, cut, decode.
+//! One fetch per unit: flight, plan, cut, decode.
 //!
-//! [`Supply`] answers the reads of one image. What is in the cache and believed is read from there. For the rest it
-//! boards a [`flight`] per chunk; whoever leads hands the chunks to [`plan`], and each range that comes out is a
-//! task of the [`Engine`]: it takes a [`permit`], streams the bytes, [`cut`]s them into chunks as they arrive, and
-//! lands each as soon as it is decoded, verified and stored. A reader that goes away leaves the task running: the
-//! next one finds the chunk.
+//! A unit is what is fetched and expanded as one: mostly a chunk, else a batch of small ones or a piece of a gzip
+//! layer. [`units`] knows which; where it takes the blob's chunk infos to know, [`meta`] brings them on the first
+//! miss.
+//!
+//! [`Supply`] answers the reads of one image. What is in the cache and believed is read from there. For the rest an
+//! [`attempt`] boards a [`flight`] per unit; whoever leads hands the units to [`plan`], and each range that comes out
+//! is a task of the [`Engine`]: it takes a [`permit`], streams the bytes, [`cut`]s them into units as they arrive,
+//! and lands each as soon as its chunks are decoded, verified and stored. A reader that goes away leaves the task
+//! running: the next one finds the chunks.
 //!
 //! Attempts fail, reads wait: a failed attempt is told to all who wait, they pause and board again, until their
 //! deadline passes. Nothing of a failure is remembered after that.
 
+mod attempt;
 pub(crate) mod cut;
 pub(crate) mod engine;
 pub(crate) mod flight;
+mod meta;
 pub(crate) mod permit;
 pub(crate) mod plan;
 mod supply;
 mod task;
+mod units;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +48,12 @@ pub(crate) enum Error {
     /// What came is not the chunk.
     #[error(transparent)]
     Corrupt(#[from] rafs::chunk::DecodeError),
+    /// The chunk infos of a blob, by which chunks that share compressed bytes are found, cannot be used.
+    #[error(transparent)]
+    Meta(#[from] rafs::blob::MetaError),
+    /// The file with the chunk infos has another digest than its name or its table of contents says.
+    #[error("chunk infos of a blob have another digest than announced")]
+    MetaDigest,
     /// The read has waited as long as it may.
     #[error("no bytes within {deadline:?}")]
     Deadline {
@@ -76,12 +89,14 @@ impl Error {
 
     fn remedy(&self) -> Remedy {
         match self {
-            Error::Corrupt(_) => Remedy::RetryFew,
+            Error::Corrupt(_) | Error::MetaDigest | Error::Meta(rafs::blob::MetaError::Corrupt { .. }) => {
+                Remedy::RetryFew
+            }
             Error::Short { .. } | Error::Stalled(_) => Remedy::Retry,
             // Credentials are often renewed under way: a pull secret that is rotated, a node that logs in again.
             Error::Source(proto::image::Error::Unauthorized { .. }) => Remedy::Retry,
             Error::Source(error) if error.is_retryable() => Remedy::Retry,
-            Error::Source(_) | Error::Deadline { .. } | Error::Closed => Remedy::GiveUp,
+            Error::Source(_) | Error::Meta(_) | Error::Deadline { .. } | Error::Closed => Remedy::GiveUp,
         }
     }
 }

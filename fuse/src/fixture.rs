@@ -1,4 +1,6 @@
-//! Images for tests, built in memory, and a source of their blobs that misbehaves on command.
+//! Images for tests, built in memory or by the reference builder, and a source of their blobs that misbehaves on command.
+
+mod reference;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,6 +21,8 @@ use tempfile::TempDir;
 
 use crate::source::BlobSource;
 use crate::{ImageId, ImageSpec};
+
+pub(crate) use reference::Reference;
 
 /// Bytes per chunk of test images: small, so that few bytes are many chunks.
 pub(crate) const CHUNK_LEN: usize = 4096;
@@ -170,7 +174,7 @@ impl Fixture {
 
     pub(crate) fn source(&self) -> Arc<FakeSource> {
         Arc::new(FakeSource {
-            blob: self.blob.clone(),
+            blobs: [(self.blob_id.clone(), self.blob.clone())].into(),
             fault: Mutex::new(Fault::None),
             reads: Mutex::default(),
             calls: AtomicUsize::new(0),
@@ -209,9 +213,9 @@ pub(crate) enum Fault {
 
 /// A source whose faults can be changed while it is in use.
 pub(crate) struct FakeSource {
-    blob: Bytes,
+    blobs: BTreeMap<String, Bytes>,
     fault: Mutex<Fault>,
-    reads: Mutex<Vec<Range<u64>>>,
+    reads: Mutex<Vec<(String, Range<u64>)>>,
     calls: AtomicUsize,
 }
 
@@ -223,11 +227,24 @@ impl FakeSource {
 
     /// The ranges that were asked for.
     pub(crate) fn reads(&self) -> Vec<Range<u64>> {
-        self.reads.lock().unwrap().clone()
+        let reads = self.reads.lock().unwrap();
+        reads.iter().map(|(_, range)| range.clone()).collect()
     }
 
-    fn answer(&self, fault: &Fault, range: Range<u64>) -> BoxFuture<'static, Result<ByteStream, Error>> {
-        let mut bytes = self.blob[range.start as usize..range.end as usize].to_vec();
+    /// The ranges of a blob that were asked for.
+    pub(crate) fn reads_of(&self, blob: &str) -> Vec<Range<u64>> {
+        let reads = self.reads.lock().unwrap();
+        let of_blob = reads.iter().filter(|(id, _)| id == blob);
+        of_blob.map(|(_, range)| range.clone()).collect()
+    }
+
+    fn answer(
+        &self,
+        fault: &Fault,
+        blob: &str,
+        range: Range<u64>,
+    ) -> BoxFuture<'static, Result<ByteStream, Error>> {
+        let mut bytes = self.blobs[blob][range.start as usize..range.end as usize].to_vec();
         let is_endless = match fault {
             Fault::None => false,
             Fault::Hang => return futures::future::pending().boxed(),
@@ -262,7 +279,7 @@ impl FakeSource {
             }
             Fault::First(count, fault) => {
                 let is_faulty = self.calls.fetch_add(1, Ordering::SeqCst) < *count;
-                return self.answer(if is_faulty { fault } else { &Fault::None }, range);
+                return self.answer(if is_faulty { fault } else { &Fault::None }, blob, range);
             }
         };
         // Odd pieces, so that chunks straddle them.
@@ -285,9 +302,9 @@ impl FakeSource {
 }
 
 impl BlobSource for FakeSource {
-    fn read(&self, _blob: &str, range: Range<u64>) -> BoxFuture<'_, Result<ByteStream, Error>> {
-        self.reads.lock().unwrap().push(range.clone());
+    fn read(&self, blob: &str, range: Range<u64>) -> BoxFuture<'_, Result<ByteStream, Error>> {
+        (self.reads.lock().unwrap()).push((blob.to_owned(), range.clone()));
         let fault = self.fault.lock().unwrap().clone();
-        self.answer(&fault, range)
+        self.answer(&fault, blob, range)
     }
 }

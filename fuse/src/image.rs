@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rafs::layout::{BLOB_BATCH, BLOB_ZRAN};
 use rafs::{Image, Timestamp};
 
 use crate::cache::{BlobId, Cache, Shape};
@@ -50,18 +49,15 @@ impl Served {
             .blobs()
             .iter()
             .map(|blob| {
-                if blob.features & (BLOB_BATCH | BLOB_ZRAN) != 0 {
-                    let feature = "chunks that share compressed bytes";
-                    return Err(rafs::Error::Unsupported { feature, offset: 0 });
-                }
                 let what = "the id of a blob is not a sha256";
                 let id = BlobId::parse(&blob.id).ok_or(rafs::Error::Corrupt { what, offset: 0 })?;
-                Ok(cache.blob(&Shape {
+                let shape = Shape {
                     id,
                     chunk_count: blob.chunk_count,
                     uncompressed_size: blob.uncompressed_size,
                     digester: blob.digester,
-                }))
+                };
+                Ok((cache.blob(&shape), blob.clone()))
             })
             .collect::<Result<_, _>>()
             .map_err(refuse)?;
@@ -88,7 +84,6 @@ impl Served {
     pub(crate) fn bytes_total(&self) -> u64 {
         self.supply
             .blobs()
-            .iter()
             .map(|blob| blob.shape().uncompressed_size)
             .fold(0, u64::saturating_add)
     }
@@ -98,11 +93,11 @@ impl Served {
         let cost = &self.supply.cost;
         ImageStatus {
             bytes_total: self.bytes_total(),
-            bytes_local: self.supply.blobs().iter().map(|blob| blob.local_len()).sum(),
+            bytes_local: self.supply.blobs().map(|blob| blob.local_len()).sum(),
             bytes_fetched: cost.bytes_fetched.load(Ordering::Relaxed),
             requests: cost.requests.load(Ordering::Relaxed),
             read_errors: cost.read_errors.load(Ordering::Relaxed),
-            cache_errors: self.supply.blobs().iter().map(|blob| blob.write_errors()).sum(),
+            cache_errors: self.supply.blobs().map(|blob| blob.write_errors()).sum(),
         }
     }
 

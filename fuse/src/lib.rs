@@ -7,7 +7,7 @@
 //! | `image` | the images being served, and what the kernel still knows of them |
 //! | `tree` | numbers, attributes and names, over those images |
 //! | `session`, `mount`, `errno` | what the kernel sees of the tree |
-//! | `fetch` | one fetch per chunk: flight, plan, cut |
+//! | `fetch` | one fetch per unit: flight, plan, cut, chunk infos |
 //! | `decode` | from stored bytes to content whose digest was checked |
 //! | `cache` | chunks on disk, with what is known of them |
 //! | `mapping` | memory maps |

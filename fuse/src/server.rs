@@ -188,7 +188,7 @@ impl Server {
             let mut theirs = others.iter().flat_map(|other| other.supply.blobs());
             theirs.any(|their| Arc::ptr_eq(their, blob))
         };
-        let blobs = removed.supply.blobs().iter();
+        let blobs = removed.supply.blobs();
         blobs
             .filter(|blob| !is_shared(blob))
             .for_each(|blob| self.cache.discard(blob));

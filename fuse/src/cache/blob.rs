@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rafs::{ChunkRef, Span};
 
+use super::meta::{self, MetaPlace};
 use super::state::{self, Entry};
 use super::{Shape, make_dir};
 use crate::decode::VerifiedChunk;
@@ -104,6 +105,8 @@ impl Slots {
 struct Files {
     data: File,
     state: File,
+    /// The blob's chunk infos, for blobs that need them. Not kept open: they are read once.
+    meta: PathBuf,
 }
 
 /// A cached blob. All methods may be called from any thread; those that name it touch the disk.
@@ -126,6 +129,7 @@ impl Blob {
         let files = Files {
             data: options.open(dir.join("data"))?,
             state: options.open(dir.join("state"))?,
+            meta: dir.join("meta"),
         };
         let mut slots = Slots::default();
         let entries = match files.data.metadata()?.len() == shape.uncompressed_size {
@@ -263,6 +267,21 @@ impl Blob {
     /// Drops a `Ready` chunk that could not be read.
     pub(crate) fn lose(&self, chunk: &ChunkRef) {
         self.drop_from(chunk, Stage::Ready);
+    }
+
+    /// Finds the stored chunk infos that an image places at `place`, if they are there and whole.
+    pub(crate) fn meta(&self, place: &MetaPlace) -> Option<Vec<u8>> {
+        self.files
+            .as_ref()
+            .and_then(|files| meta::load(&files.meta, place))
+    }
+
+    /// Keeps stored chunk infos. What another image of the blob kept, at another place, is replaced.
+    pub(crate) fn keep_meta(&self, place: &MetaPlace, stored: &[u8]) {
+        let Some(files) = &self.files else { return };
+        if let Err(error) = meta::save(&files.meta, place, stored) {
+            tracing::warn!(blob = %self.shape.id, %error, "chunk infos could not be cached");
+        }
     }
 
     fn drop_from(&self, chunk: &ChunkRef, from: Stage) {

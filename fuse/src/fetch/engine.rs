@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rafs::Digest;
+use rafs::{ChunkRef, Digest};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -24,9 +24,19 @@ const STALLS_PER_DEADLINE: u32 = 3;
 /// How long the end of a server waits for tasks that were told to stop. They only finish the chunk they decode.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
+/// What a flight is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Errand {
+    /// To bring a unit, named by the first of its chunks that the image lists.
+    Fetch,
+    /// To hash a chunk that an earlier process recorded.
+    Check,
+}
+
 /// What single flight is about. The digest belongs to it: images may disagree about a chunk of the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
+    pub(super) errand: Errand,
     pub(super) blob: BlobId,
     pub(super) index: u32,
     pub(super) digest: Digest,
@@ -34,8 +44,29 @@ pub(super) struct Key {
     pub(super) only_for: Option<u32>,
 }
 
+/// What a flight brought.
+#[derive(Debug, Default)]
+pub(super) struct Cargo {
+    /// Chunks that were checked. Not all of the unit: those that are in the cache already are left out.
+    pub(super) chunks: Vec<VerifiedChunk>,
+    /// Why others are not among them, if they were not what their digests say.
+    pub(super) refused: Option<Arc<Error>>,
+}
+
+impl Cargo {
+    /// Finds a chunk. The leader may be another image, so all that both say about the chunk has to be the same.
+    pub(super) fn find(&self, wanted: &ChunkRef) -> Option<&VerifiedChunk> {
+        self.chunks.iter().find(|verified| {
+            let chunk = verified.chunk();
+            chunk.index == wanted.index
+                && chunk.digest == wanted.digest
+                && chunk.uncompressed == wanted.uncompressed
+        })
+    }
+}
+
 /// How a flight ends.
-pub(super) type Landing = Result<Arc<VerifiedChunk>, Arc<Error>>;
+pub(super) type Landing = Result<Arc<Cargo>, Arc<Error>>;
 
 /// The fetch engine of a node.
 pub(crate) struct Engine {

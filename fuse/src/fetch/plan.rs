@@ -21,10 +21,10 @@ pub(crate) struct Limits {
     pub(crate) range_max: u64,
 }
 
-/// A chunk that a range brings.
+/// A unit that a range brings: a chunk, or several that are stored as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
-    /// Its number in the blob.
+    /// Its number in the blob. Numbers follow the order of the stored bytes.
     pub(crate) index: u32,
     /// Where its stored bytes lie.
     pub(crate) span: Span,

@@ -1,20 +1,19 @@
 //! The supply of one image: its reads, from the cache and, for what is not there, from its source.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rafs::chunk::DecodeError;
 use rafs::image::Extent;
-use rafs::{BlobIndex, ChunkRef};
+use rafs::{BlobIndex, ChunkRef, Codec};
 use rand::RngExt;
-use tokio::time::Instant;
 
-use super::engine::{Engine, Key, Landing};
-use super::flight::{Boarding, Follow};
+use super::engine::Engine;
+use super::flight::Flights;
 use super::permit::ImagePermits;
-use super::task::LedChunk;
+use super::units::UnitMap;
 use super::{Error, Remedy};
 use crate::cache::{Blob, Standing};
 use crate::decode::{CONTENT_LEN_MAX, VerifiedChunk};
@@ -23,9 +22,6 @@ use crate::source::BlobSource;
 /// Longest stored form of a chunk. Writers store a chunk raw when compression does not shrink it, so this is the
 /// content's own limit with room for the framing of a codec that does not know that rule.
 const STORED_LEN_MAX: u32 = CONTENT_LEN_MAX + (64 << 10);
-
-/// How long an image waits for a chunk that another image fetches. Then it asks its own source: the other's may hang.
-const FOREIGN_WAIT: Duration = Duration::from_millis(500);
 
 /// First pause after a failed attempt, doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -46,12 +42,23 @@ pub(crate) type ChunkTable = Arc<dyn Fn(BlobIndex, u32) -> Option<ChunkRef> + Se
 pub(crate) struct SupplySpec {
     /// The image's number.
     pub(crate) image: u32,
-    /// The image's blobs, by blob index.
-    pub(crate) blobs: Vec<Arc<Blob>>,
+    /// The image's blobs in the cache, each with what the image says of it, by blob index.
+    pub(crate) blobs: Vec<(Arc<Blob>, rafs::image::Blob)>,
     /// The image's chunks.
     pub(crate) table: ChunkTable,
     /// Where blobs come from.
     pub(crate) source: Arc<dyn BlobSource>,
+}
+
+/// One blob of an image.
+pub(super) struct Lot {
+    pub(super) index: BlobIndex,
+    /// Its chunks in the cache.
+    pub(super) blob: Arc<Blob>,
+    /// What the image says of it.
+    pub(super) info: rafs::image::Blob,
+    /// Its units. For blobs with shared ones, unknown until the first miss.
+    pub(super) map: OnceLock<Arc<UnitMap>>,
 }
 
 /// What an image has cost.
@@ -66,27 +73,37 @@ pub(crate) struct Cost {
 pub(crate) struct Supply {
     pub(super) engine: Arc<Engine>,
     pub(super) spec: SupplySpec,
+    pub(super) lots: Vec<Arc<Lot>>,
+    /// Chunk infos under way, by blob.
+    pub(super) metas: Flights<BlobIndex, Result<Arc<UnitMap>, Arc<Error>>>,
     pub(super) permits: ImagePermits,
     pub(crate) cost: Cost,
 }
 
 /// A chunk of an image, by blob and number.
-type ChunkName = (BlobIndex, u32);
-
-/// What became of one attempt to get some chunks.
-#[derive(Default)]
-struct Attempt {
-    failed: Vec<ChunkRef>,
-    error: Option<Arc<Error>>,
-    is_impatient: bool,
-}
+pub(super) type ChunkName = (BlobIndex, u32);
 
 impl Supply {
     /// Makes a supply.
-    pub(crate) fn new(engine: Arc<Engine>, spec: SupplySpec) -> Arc<Self> {
+    pub(crate) fn new(engine: Arc<Engine>, mut spec: SupplySpec) -> Arc<Self> {
         let permits = engine.permits.image();
+        let blobs = (0..).map(BlobIndex).zip(spec.blobs.drain(..));
+        let lots = blobs.map(|(index, (blob, info))| {
+            let map = OnceLock::new();
+            if !info.has_shared_units() {
+                map.get_or_init(|| Arc::new(UnitMap::single(&info)));
+            }
+            Arc::new(Lot {
+                index,
+                blob,
+                info,
+                map,
+            })
+        });
         Arc::new(Supply {
             engine,
+            lots: lots.collect(),
+            metas: Flights::new(),
             spec,
             permits,
             cost: Cost::default(),
@@ -94,12 +111,16 @@ impl Supply {
     }
 
     /// The image's blobs.
-    pub(crate) fn blobs(&self) -> &[Arc<Blob>] {
-        &self.spec.blobs
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = &Arc<Blob>> {
+        self.lots.iter().map(|lot| &lot.blob)
     }
 
-    pub(super) fn blob(&self, chunk: &ChunkRef) -> Option<&Arc<Blob>> {
-        self.spec.blobs.get(usize::from(chunk.blob.0))
+    pub(super) fn lot(&self, index: BlobIndex) -> Option<&Arc<Lot>> {
+        self.lots.get(usize::from(index.0))
+    }
+
+    fn blob(&self, chunk: &ChunkRef) -> Option<&Arc<Blob>> {
+        self.lot(chunk.blob).map(|lot| &lot.blob)
     }
 
     /// Fills `out` with the extents if all their chunks are in the cache and believed. Never waits for anything but
@@ -186,14 +207,13 @@ impl Supply {
     fn wanted(&self, extents: &[Extent]) -> Result<Vec<ChunkRef>, Arc<Error>> {
         let mut wanted: Vec<ChunkRef> = Vec::new();
         for Extent { chunk, .. } in extents {
-            let is_sane = (1..=STORED_LEN_MAX).contains(&chunk.compressed.len)
-                && chunk
-                    .compressed
-                    .offset
-                    .checked_add(u64::from(chunk.compressed.len))
-                    .is_some()
-                && chunk.uncompressed.len <= CONTENT_LEN_MAX
-                && self.blob(chunk).is_some();
+            let stored = chunk.compressed;
+            // Where a chunk shares a unit, its stored place says nothing; the units' own places are checked.
+            let has_place = chunk.codec == Codec::Shared
+                || ((1..=STORED_LEN_MAX).contains(&stored.len)
+                    && stored.offset.checked_add(u64::from(stored.len)).is_some());
+            let is_sane =
+                has_place && chunk.uncompressed.len <= CONTENT_LEN_MAX && self.blob(chunk).is_some();
             if !is_sane {
                 let expected = chunk.uncompressed.len;
                 return Err(Arc::new(Error::Corrupt(DecodeError::Corrupt { expected })));
@@ -205,75 +225,10 @@ impl Supply {
         Ok(wanted)
     }
 
-    /// Boards a flight for each chunk that is not in the cache, starts what has to be started, and waits for all.
-    async fn attempt(
-        self: &Arc<Self>,
-        chunks: &[ChunkRef],
-        only_for: Option<u32>,
-        got: &mut HashMap<ChunkName, Arc<VerifiedChunk>>,
-    ) -> Attempt {
-        let mut led = Vec::new();
-        let mut waits: Vec<(ChunkRef, Follow<Landing>)> = Vec::new();
-        for chunk in chunks {
-            let Some(blob) = self.blob(chunk) else { continue };
-            if blob.standing(chunk) == Standing::Ready {
-                continue;
-            }
-            match self
-                .engine
-                .flights
-                .board(&self.key(blob, chunk, only_for), self.spec.image)
-            {
-                Boarding::Follow(follow) => waits.push((*chunk, follow)),
-                // It may have landed between the look into the cache and the boarding.
-                Boarding::Lead(_) if blob.standing(chunk) == Standing::Ready => {}
-                Boarding::Lead(lead) => {
-                    waits.push((*chunk, lead.follow(self.spec.image)));
-                    led.push(LedChunk { chunk: *chunk, lead });
-                }
-            }
-        }
-        self.launch(led, only_for);
-        let patience = Instant::now() + FOREIGN_WAIT;
-        let mut attempt = Attempt::default();
-        for (chunk, follow) in waits {
-            let landing = if follow.owner == self.spec.image {
-                follow.wait().await
-            } else {
-                tokio::time::timeout_at(patience, follow.wait())
-                    .await
-                    .unwrap_or_else(|_| {
-                        attempt.is_impatient = true;
-                        None
-                    })
-            };
-            match landing {
-                Some(Ok(verified)) => {
-                    got.insert(name(&chunk), verified);
-                }
-                Some(Err(error)) => {
-                    attempt.failed.push(chunk);
-                    attempt.error = Some(error);
-                }
-                None => attempt.failed.push(chunk),
-            }
-        }
-        attempt
-    }
-
-    pub(super) fn key(&self, blob: &Blob, chunk: &ChunkRef, only_for: Option<u32>) -> Key {
-        Key {
-            blob: blob.shape().id,
-            index: chunk.index,
-            digest: chunk.digest,
-            only_for,
-        }
-    }
-
     async fn assemble_off_thread(
         self: &Arc<Self>,
         extents: Vec<Extent>,
-        got: &HashMap<ChunkName, Arc<VerifiedChunk>>,
+        got: &HashMap<ChunkName, VerifiedChunk>,
     ) -> Result<(Vec<u8>, Vec<ChunkRef>), Arc<Error>> {
         let (supply, got) = (self.clone(), got.clone());
         let len = extents.iter().map(|extent| extent.len as usize).sum();
@@ -291,7 +246,7 @@ impl Supply {
     fn assemble(
         &self,
         extents: &[Extent],
-        got: &HashMap<ChunkName, Arc<VerifiedChunk>>,
+        got: &HashMap<ChunkName, VerifiedChunk>,
         mut out: &mut [u8],
     ) -> Vec<ChunkRef> {
         let mut lost = Vec::new();
@@ -324,7 +279,7 @@ impl Supply {
     }
 }
 
-fn name(chunk: &ChunkRef) -> ChunkName {
+pub(super) fn name(chunk: &ChunkRef) -> ChunkName {
     (chunk.blob, chunk.index)
 }
 

@@ -1,6 +1,7 @@
 //! Servers mounted for real. These tests need root.
 
 mod fault;
+mod shared;
 mod show;
 
 use std::ops::Deref;

@@ -3,7 +3,7 @@ use tempfile::TempDir;
 
 use super::super::{BlobId, Cache};
 use super::*;
-use crate::decode::{decode, recheck};
+use crate::decode::recheck;
 
 const CHUNK: u32 = 4096;
 
@@ -31,7 +31,7 @@ fn verified(index: u32, page: u64, byte: u8) -> VerifiedChunk {
         codec: Codec::Raw,
         digest: encoded.digest,
     };
-    decode(&chunk, Digester::Sha256, &encoded.data).unwrap()
+    recheck(&chunk, Digester::Sha256, encoded.data).unwrap()
 }
 
 fn content(blob: &Blob, chunk: &VerifiedChunk) -> Vec<u8> {
