@@ -108,7 +108,7 @@ impl Builder {
                 self.data.extend_from_slice(&chunk.data);
                 ChunkId {
                     blob: BlobIndex(0),
-                    index: self.blob.push(&chunk),
+                    index: self.blob.push(&chunk).unwrap(),
                 }
             })
             .collect();

@@ -4,6 +4,7 @@
 //! chunks | header "image.blob" | chunk infos, 4096-byte header | header "blob.meta"
 //!        | digests | header "blob.digest" | ToC entries | header "rafs.blob.toc"
 //! ```
+//! and, before the ToC, where a layer's own bootstrap is wanted: `bootstrap | header "image.boot"`.
 //! Each "header" is a 512-byte tar header that *follows* what it names, without padding.
 
 mod builder;
@@ -14,7 +15,7 @@ mod tar_header;
 mod toc;
 mod unit;
 
-pub use builder::{BlobBuilder, FinishedBlob};
+pub use builder::{BlobBuilder, BlobError, FinishedBlob, layer_without_data};
 pub use meta::MetaError;
 pub use toc::{Section, TOC_TAIL_MAX, Toc};
 pub use unit::{Piece, Unit, Units};

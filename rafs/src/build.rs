@@ -72,7 +72,18 @@ pub enum BuildError {
 /// Writes the bootstrap of `tree`, whose chunks lie in `blobs` (blob index = position). Same input, same bytes.
 /// `options.prefetch` lists inodes for the prefetch table.
 pub fn bootstrap(tree: &Tree, blobs: &[BlobInfo], options: &Options) -> Result<Vec<u8>, BuildError> {
-    let plan = plan::Plan::new(tree, blobs, options)?;
+    emit::bytes(&plan::Plan::new(tree, blobs, options)?)
+}
+
+/// Writes the bootstrap of a single layer for the inside of its own blob, whose id cannot be known yet: 64 times
+/// `x` stand for it, and readers take the id from the file's name. `tree` refers to `blob` as blob 0.
+pub fn layer_bootstrap(
+    tree: &Tree,
+    blob: Option<&BlobInfo>,
+    options: &Options,
+) -> Result<Vec<u8>, BuildError> {
+    let mut plan = plan::Plan::new(tree, blob.map_or(&[], std::slice::from_ref), options)?;
+    plan.is_layer = true;
     emit::bytes(&plan)
 }
 

@@ -1,8 +1,10 @@
 //! One chunk: its digest, its codec and its place in a blob.
 
+mod batch;
 mod codec;
 
-pub use codec::{decode, encode, verify};
+pub use batch::{Batch, EncodedBatch, Member};
+pub use codec::{compress, decode, encode, verify};
 pub(crate) use codec::{expand, shrink};
 
 /// A 32-byte content digest; which function made it is said by the blob's [`Digester`].
@@ -120,6 +122,16 @@ pub struct EncodedChunk {
     pub data: Vec<u8>,
     /// Whether `data` is compressed (false: the content itself).
     pub is_compressed: bool,
+}
+
+impl EncodedChunk {
+    /// Pads raw content with zeros to a multiple of 4096 bytes, as flat blobs have it.
+    pub fn pad(&mut self) {
+        if !self.is_compressed {
+            self.data
+                .resize(self.data.len().next_multiple_of(crate::layout::BLOCK as usize), 0);
+        }
+    }
 }
 
 impl Compressor {

@@ -54,6 +54,8 @@ pub const COMPRESSED_MAX: u64 = 1 << 40;
 pub const UNCOMPRESSED_MAX: u64 = 1 << 44;
 /// Inode numbers stay below this.
 pub const NID_MAX: u64 = 1 << 40;
+/// What stands for a blob's id in a bootstrap that lies in that same blob.
+pub const LAYER_ID: [u8; 64] = [b'x'; 64];
 /// Longest name in a directory.
 pub const NAME_MAX: usize = 255;
 /// Longest target of a symbolic link.

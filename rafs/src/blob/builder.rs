@@ -1,124 +1,289 @@
 //! Building a blob: chunks as they come, then the trailing sections.
 
+use std::convert::Infallible;
+use std::ops::Range;
+
 use sha2::{Digest as _, Sha256};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{BlobInfo, BlobOptions, MetaPlace, TocPlace, chunk_info, tar_header};
-use crate::chunk::{BlobIndex, ChunkRef, Codec, Compressor, EncodedChunk, Span, shrink};
+use super::{BlobInfo, BlobOptions, MetaPlace, TocPlace, chunk_info};
+use crate::chunk::{BlobIndex, ChunkRef, Codec, Compressor, EncodedBatch, EncodedChunk, Span, shrink};
 use crate::layout::{
-    self, BLOB_ALIGNED, BLOB_CAP_TAR_TOC, BLOB_INLINED_CHUNK_DIGEST, BLOB_TAR_HEADER, BLOB_TOC, BLOCK,
-    MetaHeader, TOC_LZ4, TOC_NONE, TOC_ZSTD, TocEntry,
+    BATCH_CONTEXT_LEN, BLOB_ALIGNED, BLOB_BATCH, BLOB_CAP_TAR_TOC, BLOB_CHUNK_INFO_V2,
+    BLOB_INLINED_CHUNK_DIGEST, BLOB_INLINED_META, BLOB_TAR_HEADER, BLOB_TOC, BLOCK, BatchContext, CHUNKS_MAX,
+    COMPRESSED_MAX, MetaHeader, UNCOMPRESSED_MAX,
 };
 
-/// Features of the blobs made here.
+mod tail;
+
+use tail::Tail;
+
+/// Features of all blobs made here.
 const FEATURES: u32 =
     BLOB_ALIGNED | BLOB_INLINED_CHUNK_DIGEST | BLOB_TAR_HEADER | BLOB_TOC | BLOB_CAP_TAR_TOC;
 
 /// Chunk infos are small; the ecosystem's level is good enough for them.
 const META_LEVEL: i32 = 3;
 
+/// What the trailing sections take for each chunk at most: digest, chunk info, batch context.
+const TAIL_LEN_PER_CHUNK: u64 = 32 + 24 + BATCH_CONTEXT_LEN;
+/// What they take besides: the header of the chunk infos, tar headers, table of contents.
+const TAIL_LEN: u64 = 16 << 10;
+
+/// Why a chunk cannot be added to a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlobError {
+    /// The format has no room for more. Nothing was added; the blob can still be finished.
+    #[error("the blob is full: {what} (limit {limit})")]
+    Full {
+        /// What there would be too much of.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+    /// The chunk is not of the kind that the blob is made of.
+    #[error("{what}")]
+    Misfit {
+        /// What does not fit.
+        what: &'static str,
+    },
+}
+
 /// Collects the chunks of a blob while the caller writes their bytes, then makes the trailing sections.
-///
-/// Limits (2^24 - 1 chunks, 1 TiB stored, 16 TiB of content) are not checked here: the writer of the bootstrap
-/// refuses a blob beyond them.
 #[derive(Debug)]
 pub struct BlobBuilder {
     options: BlobOptions,
+    is_flat: bool,
     chunks: Vec<ChunkRef>,
+    batches: Vec<PlacedBatch>,
     compressed_len: u64,
     uncompressed_len: u64,
+}
+
+/// A batch in the blob.
+#[derive(Debug)]
+struct PlacedBatch {
+    /// Numbers of its chunks.
+    chunks: Range<u32>,
+    /// Where its stored bytes lie.
+    stored: Span,
+    /// Bytes that it expands to.
+    len: u32,
 }
 
 /// A blob whose bytes are all known.
 #[derive(Clone, Debug)]
 pub struct FinishedBlob {
-    /// What goes into the bootstrap.
+    /// What goes into the bootstrap of an image.
     pub info: BlobInfo,
     /// Bytes to append after the chunk data.
     pub tail: Vec<u8>,
 }
 
 impl BlobBuilder {
-    /// Starts a blob.
+    /// Starts a blob whose chunks lie back to back.
     pub fn new(options: BlobOptions) -> Self {
         BlobBuilder {
             options,
+            is_flat: false,
             chunks: Vec::new(),
+            batches: Vec::new(),
             compressed_len: 0,
             uncompressed_len: 0,
         }
     }
 
+    /// Starts a flat blob: its chunk data is its uncompressed image, byte for byte, so that the file can be the
+    /// device of a mount. Chunks have to be raw and [padded](EncodedChunk::pad).
+    pub fn flat(options: BlobOptions) -> Self {
+        BlobBuilder {
+            is_flat: true,
+            ..BlobBuilder::new(options)
+        }
+    }
+
     /// Records that `chunk.data` was appended to the file and returns the chunk's number.
-    pub fn push(&mut self, chunk: &EncodedChunk) -> u32 {
-        let index = self.chunk_count();
-        let stored = u32::try_from(chunk.data.len()).expect("stored bytes are no longer than the content");
+    pub fn push(&mut self, chunk: &EncodedChunk) -> Result<u32, BlobError> {
+        let padded = u64::from(chunk.len).next_multiple_of(BLOCK);
+        if self.is_flat && (chunk.is_compressed || chunk.data.len() as u64 != padded) {
+            return Err(BlobError::Misfit {
+                what: "chunks of a flat blob are raw and padded to 4096 bytes",
+            });
+        }
+        self.check_room(1, chunk.data.len() as u64, padded)?;
         let codec = match self.options.compressor {
             Compressor::Zstd if chunk.is_compressed => Codec::Zstd,
             Compressor::Lz4Block if chunk.is_compressed => Codec::Lz4Block,
             _ => Codec::Raw,
         };
-        self.chunks.push(ChunkRef {
-            blob: BlobIndex(0),
-            index,
-            compressed: Span {
+        let len = match codec {
+            Codec::Raw => chunk.len,
+            _ => u32::try_from(chunk.data.len()).expect("compressed bytes are fewer than the content's"),
+        };
+        let offset = self.compressed_len;
+        let number = self.add(Span { offset, len }, chunk.len, codec, chunk.digest);
+        self.compressed_len += chunk.data.len() as u64;
+        Ok(number)
+    }
+
+    /// Records that `batch.data` was appended to the file and returns the numbers of its chunks.
+    pub fn push_batch(&mut self, batch: &EncodedBatch) -> Result<Range<u32>, BlobError> {
+        if self.is_flat || self.options.compressor == Compressor::None {
+            return Err(BlobError::Misfit {
+                what: "batches need compression",
+            });
+        }
+        let stored = batch.data.len() as u64;
+        let padded = (batch.members.iter())
+            .map(|member| u64::from(member.len).next_multiple_of(BLOCK))
+            .sum();
+        self.check_room(batch.members.len() as u64, stored, padded)?;
+        let first = self.chunk_count();
+        for member in &batch.members {
+            // The place of its stored bytes is that of the batch; readers expect none at the chunk.
+            let nowhere = Span { offset: 0, len: 0 };
+            self.add(nowhere, member.len, Codec::Shared, member.digest);
+        }
+        let chunks = first..self.chunk_count();
+        self.batches.push(PlacedBatch {
+            chunks: chunks.clone(),
+            stored: Span {
                 offset: self.compressed_len,
-                len: stored,
+                len: u32::try_from(stored).expect("a batch is at most a chunk"),
             },
-            uncompressed: Span {
-                offset: self.uncompressed_len,
-                len: chunk.len,
-            },
-            codec,
-            digest: chunk.digest,
+            len: batch.len,
         });
-        self.compressed_len += u64::from(stored);
-        self.uncompressed_len += u64::from(chunk.len).next_multiple_of(BLOCK);
-        index
+        self.compressed_len += stored;
+        Ok(chunks)
     }
 
     /// How many chunks there are.
     pub fn chunk_count(&self) -> u32 {
-        u32::try_from(self.chunks.len()).expect("memory ends before 2^32 chunks")
+        u32::try_from(self.chunks.len()).expect("a blob has fewer than 2^24 chunks")
     }
 
-    /// Makes the bytes that follow the chunk data (chunk table, digests, ToC, with their tar headers).
+    /// Makes the bytes that follow the chunk data (chunk infos, digests, ToC, with their tar headers).
     /// `data_hash` is the running hash over the chunk data; the blob's id is the hash over data and tail.
     /// `None` if the blob has no chunk: such a blob is not written and not listed.
     pub fn finish(self, data_hash: Sha256) -> Option<FinishedBlob> {
+        let no_bootstrap: Option<fn(&BlobInfo) -> Result<Vec<u8>, Infallible>> = None;
+        self.complete(data_hash, no_bootstrap)
+            .unwrap_or_else(|never| match never {})
+    }
+
+    /// As [`finish`](Self::finish), with a bootstrap among the sections, for tools that merge or unpack single
+    /// layers. `bootstrap` makes it from what it has to say of the blob, with
+    /// [`build::layer_bootstrap`](crate::build::layer_bootstrap).
+    pub fn finish_layer<E>(
+        self,
+        data_hash: Sha256,
+        bootstrap: impl FnOnce(&BlobInfo) -> Result<Vec<u8>, E>,
+    ) -> Result<Option<FinishedBlob>, E> {
+        self.complete(data_hash, Some(bootstrap))
+    }
+
+    fn complete<E>(
+        self,
+        data_hash: Sha256,
+        bootstrap: Option<impl FnOnce(&BlobInfo) -> Result<Vec<u8>, E>>,
+    ) -> Result<Option<FinishedBlob>, E> {
         if self.chunks.is_empty() {
-            return None;
+            return Ok(None);
         }
-        let mut tail = Tail::new(self.compressed_len, data_hash.clone());
-        let meta = self.append_meta(&mut tail);
+        let mut features = FEATURES;
+        if !self.batches.is_empty() {
+            features |= BLOB_CHUNK_INFO_V2 | BLOB_BATCH;
+        }
+        if bootstrap.is_some() {
+            features |= BLOB_INLINED_META;
+        }
+        let mut tail = Tail::new(self.compressed_len, self.uncompressed_len, data_hash.clone());
+        let meta = self.append_meta(&mut tail, features);
         tail.append_digests(&self.chunks);
-        let toc = tail.append_toc();
-        let id = data_hash.chain_update(&tail.bytes).finalize().into();
-        let info = BlobInfo {
-            id,
+        let mut info = BlobInfo {
+            id: [0; 32],
             chunks: self.chunks,
             options: self.options,
-            features: FEATURES,
+            features,
             compressed_size: tail.position(),
             uncompressed_size: self.uncompressed_len,
             meta,
-            toc,
+            toc: TocPlace::default(),
         };
-        Some(FinishedBlob {
+        match bootstrap {
+            Some(bootstrap) => {
+                // Everything that says where the bootstrap ends would change it, so tables leave it out.
+                tail.append_bootstrap(&bootstrap(&info)?);
+                tail.append_toc();
+                info.features &= !BLOB_INLINED_META;
+            }
+            None => {
+                info.toc = tail.append_toc();
+                info.compressed_size = tail.position();
+            }
+        }
+        info.id = data_hash.chain_update(&tail.bytes).finalize().into();
+        Ok(Some(FinishedBlob {
             info,
             tail: tail.bytes,
-        })
+        }))
+    }
+
+    /// Refuses what does not fit any more.
+    fn check_room(&self, count: u64, stored: u64, padded: u64) -> Result<(), BlobError> {
+        let chunk_count = self.chunks.len() as u64 + count;
+        let tail_len = TAIL_LEN + TAIL_LEN_PER_CHUNK * chunk_count;
+        let room = [
+            (chunk_count, u64::from(CHUNKS_MAX), "number of chunks"),
+            (
+                self.compressed_len + stored + tail_len,
+                COMPRESSED_MAX,
+                "bytes of the file",
+            ),
+            (
+                self.uncompressed_len + padded,
+                UNCOMPRESSED_MAX,
+                "bytes of content",
+            ),
+        ];
+        match room.into_iter().find(|(needed, limit, _)| needed > limit) {
+            None => Ok(()),
+            Some((_, limit, what)) => Err(BlobError::Full { what, limit }),
+        }
+    }
+
+    fn add(&mut self, compressed: Span, len: u32, codec: Codec, digest: crate::Digest) -> u32 {
+        let index = self.chunk_count();
+        self.chunks.push(ChunkRef {
+            blob: BlobIndex(0),
+            index,
+            compressed,
+            uncompressed: Span {
+                offset: self.uncompressed_len,
+                len,
+            },
+            codec,
+            digest,
+        });
+        self.uncompressed_len += u64::from(len).next_multiple_of(BLOCK);
+        index
     }
 
     /// Appends chunk infos and their header.
-    fn append_meta(&self, tail: &mut Tail) -> MetaPlace {
-        let infos: Vec<_> = self.chunks.iter().map(chunk_info::pack_v1).collect();
-        let plain = infos.as_slice().as_bytes();
-        let (compressor, shrunk) = match shrink(plain, self.options.compressor, META_LEVEL) {
+    fn append_meta(&self, tail: &mut Tail, features: u32) -> MetaPlace {
+        let plain = match self.batches.is_empty() {
+            true => {
+                let infos: Vec<_> = self.chunks.iter().map(chunk_info::pack_v1).collect();
+                infos.as_slice().as_bytes().to_vec()
+            }
+            false => self.infos_with_batches(),
+        };
+        let contexts_len = self.batches.len() as u64 * BATCH_CONTEXT_LEN;
+        let (compressor, shrunk) = match shrink(&plain, self.options.compressor, META_LEVEL) {
             Some(shrunk) => (self.options.compressor, Some(shrunk)),
             None => (Compressor::None, None),
         };
-        let stored = shrunk.as_deref().unwrap_or(plain);
+        let stored = shrunk.as_deref().unwrap_or(&plain);
         let place = MetaPlace {
             compressor,
             offset: tail.position(),
@@ -127,92 +292,67 @@ impl BlobBuilder {
         };
         let mut header = MetaHeader::new_zeroed();
         header.magic = MetaHeader::MAGIC.into();
-        header.features = FEATURES.into();
+        header.features = features.into();
         header.compressor = compressor.to_disk().into();
         header.chunk_count = self.chunk_count().into();
         header.offset = place.offset.into();
         header.compressed_size = place.compressed_size.into();
         header.uncompressed_size = place.uncompressed_size.into();
+        if contexts_len > 0 {
+            header.context_offset = (place.uncompressed_size - contexts_len).into();
+            header.context_size = contexts_len.into();
+            header.context_count = u32::try_from(self.batches.len())
+                .expect("no more batches than chunks")
+                .into();
+        }
         header.magic_tail = MetaHeader::MAGIC.into();
-
-        let flags = match compressor {
-            Compressor::Zstd => TOC_ZSTD,
-            Compressor::Lz4Block => TOC_LZ4,
-            Compressor::None | Compressor::Gzip => TOC_NONE,
-        };
-        tail.append("blob.meta", flags, stored, plain);
-        tail.append("blob.meta.header", TOC_NONE, header.as_bytes(), header.as_bytes());
-        tail.append_header("blob.meta", stored.len() + layout::BLOCK as usize);
+        tail.append("blob.meta", compressor, stored, &plain);
+        tail.append(
+            "blob.meta.header",
+            Compressor::None,
+            header.as_bytes(),
+            header.as_bytes(),
+        );
+        tail.append_header("blob.meta", stored.len() + BLOCK as usize);
         place
     }
-}
 
-/// The bytes behind the chunks, and what the table of contents will say of them.
-struct Tail {
-    data_len: u64,
-    bytes: Vec<u8>,
-    toc: Vec<TocEntry>,
-}
-
-impl Tail {
-    /// Starts with the tar header of the chunks, which are `data_len` bytes with the given running hash.
-    fn new(data_len: u64, data_hash: Sha256) -> Self {
-        let bytes = tar_header::make("image.blob", data_len).to_vec();
-        // Readers expect the digest of the chunks to cover their tar header, unlike all other digests.
-        let digest = data_hash.chain_update(&bytes).finalize().into();
-        let mut tail = Tail {
-            data_len,
-            bytes,
-            toc: Vec::new(),
-        };
-        tail.list("image.blob", TOC_NONE, digest, 0..data_len, data_len);
-        tail
-    }
-
-    /// Byte offset in the blob where the next section starts.
-    fn position(&self) -> u64 {
-        self.data_len + self.bytes.len() as u64
-    }
-
-    fn append(&mut self, name: &str, flags: u32, stored: &[u8], plain: &[u8]) {
-        let start = self.position();
-        self.bytes.extend_from_slice(stored);
-        let digest = Sha256::digest(plain).into();
-        self.list(name, flags, digest, start..self.position(), plain.len() as u64);
-    }
-
-    fn append_header(&mut self, name: &str, len: usize) {
-        self.bytes.extend_from_slice(&tar_header::make(name, len as u64));
-    }
-
-    fn append_digests(&mut self, chunks: &[ChunkRef]) {
-        let digests: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.digest.0).collect();
-        self.append("blob.digest", TOC_NONE, &digests, &digests);
-        self.append_header("blob.digest", digests.len());
-    }
-
-    fn append_toc(&mut self) -> TocPlace {
-        let start = self.bytes.len();
-        let entries = self.toc.as_slice().as_bytes();
-        self.bytes.extend_from_slice(entries);
-        self.append_header("rafs.blob.toc", size_of_val(self.toc.as_slice()));
-        let toc = &self.bytes[start..];
-        TocPlace {
-            size: u32::try_from(toc.len()).expect("a handful of entries"),
-            digest: Sha256::digest(toc).into(),
+    /// Chunk infos that can name a batch, followed by the batches.
+    fn infos_with_batches(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut next = 0;
+        for (number, batch) in (0_u32..).zip(&self.batches) {
+            let chunks = batch.chunks.start as usize..batch.chunks.end as usize;
+            for chunk in &self.chunks[next..chunks.start] {
+                bytes.extend_from_slice(chunk_info::pack_v2(chunk).as_bytes());
+            }
+            let mut skip = 0;
+            for chunk in &self.chunks[chunks.clone()] {
+                let info = chunk_info::pack_member(chunk, batch.stored.offset, number, skip);
+                bytes.extend_from_slice(info.as_bytes());
+                skip += chunk.uncompressed.len;
+            }
+            next = chunks.end;
         }
+        for chunk in &self.chunks[next..] {
+            bytes.extend_from_slice(chunk_info::pack_v2(chunk).as_bytes());
+        }
+        for batch in &self.batches {
+            let mut context = BatchContext::new_zeroed();
+            context.compressed_size = batch.stored.len.into();
+            context.uncompressed_size = batch.len.into();
+            bytes.extend_from_slice(context.as_bytes());
+        }
+        bytes
     }
+}
 
-    fn list(&mut self, name: &str, flags: u32, digest: [u8; 32], stored: std::ops::Range<u64>, len: u64) {
-        let mut entry = TocEntry::new_zeroed();
-        entry.flags = flags.into();
-        entry.name[..name.len()].copy_from_slice(name.as_bytes());
-        entry.digest = digest;
-        entry.compressed_offset = stored.start.into();
-        entry.compressed_size = (stored.end - stored.start).into();
-        entry.uncompressed_size = len.into();
-        self.toc.push(entry);
-    }
+/// The file of a layer that has no data, only a bootstrap: its id and its bytes. It is not listed in blob tables.
+pub fn layer_without_data(bootstrap: &[u8]) -> ([u8; 32], Vec<u8>) {
+    let mut tail = Tail::empty();
+    tail.append_bootstrap(bootstrap);
+    tail.append_toc();
+    (Sha256::digest(&tail.bytes).into(), tail.bytes)
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Chunk infos, packed bit by bit.
 
-use crate::chunk::{ChunkRef, Span};
-use crate::layout::{CHUNK_COMPRESSED, ChunkInfoV1, ChunkInfoV2};
+use zerocopy::little_endian::U64;
+
+use crate::chunk::{ChunkRef, Codec, Span};
+use crate::layout::{CHUNK_BATCH, CHUNK_COMPRESSED, ChunkInfoV1, ChunkInfoV2};
 
 const LOW_20: u64 = 0xF_FFFF;
 const LOW_24: u64 = 0xFF_FFFF;
@@ -34,6 +36,35 @@ pub(crate) fn pack_v1(chunk: &ChunkRef) -> ChunkInfoV1 {
             | chunk.compressed.offset & LOW_40)
             .into(),
     }
+}
+
+/// Packs the place of a chunk of its own where others are in batches; limits as for [`pack_v1`].
+pub(crate) fn pack_v2(chunk: &ChunkRef) -> ChunkInfoV2 {
+    let flags = match chunk.codec {
+        Codec::Raw => 0,
+        Codec::Zstd | Codec::Lz4Block | Codec::Shared => CHUNK_COMPRESSED,
+    };
+    ChunkInfoV2 {
+        uncompressed: content_v2(chunk, flags),
+        compressed: (u64::from(chunk.compressed.len) << 40 | chunk.compressed.offset & LOW_40).into(),
+        data: 0.into(),
+    }
+}
+
+/// Packs the place of a chunk that is `skip` bytes into the batch with number `batch`, stored at `offset`.
+pub(crate) fn pack_member(chunk: &ChunkRef, offset: u64, batch: u32, skip: u32) -> ChunkInfoV2 {
+    ChunkInfoV2 {
+        // The ecosystem flags all members as compressed, even where the batch as a whole is stored raw.
+        uncompressed: content_v2(chunk, CHUNK_BATCH | CHUNK_COMPRESSED),
+        compressed: (offset & LOW_40).into(),
+        data: (u64::from(batch) << 32 | u64::from(skip)).into(),
+    }
+}
+
+fn content_v2(chunk: &ChunkRef, flags: u32) -> U64 {
+    let size = u64::from(chunk.uncompressed.len.wrapping_sub(1)) & LOW_24;
+    let block = (chunk.uncompressed.offset >> 12) & 0xFFFF_FFFF;
+    (u64::from(flags) << 56 | size << 32 | block).into()
 }
 
 impl From<&ChunkInfoV1> for ChunkInfo {
@@ -112,6 +143,33 @@ mod tests {
             let info = ChunkInfo::from(&pack_v1(&chunk));
             prop_assert_eq!(info.compressed, chunk.compressed);
             prop_assert_eq!(info.uncompressed, chunk.uncompressed);
+        }
+
+        #[test]
+        fn version_2_packs_and_unpacks(
+            offset in 0..1_u64 << 40,
+            block in 0..1_u64 << 32,
+            content in 1..=1_u32 << 24,
+            stored in 0..1_u32 << 24,
+            batch: u32,
+            skip: u32,
+        ) {
+            let mut chunk = ChunkRef {
+                blob: BlobIndex(0),
+                index: 0,
+                compressed: Span { offset, len: stored },
+                uncompressed: Span { offset: block << 12, len: content },
+                codec: Codec::Zstd,
+                digest: Digest([0; 32]),
+            };
+            let info = ChunkInfo::from(&pack_v2(&chunk));
+            prop_assert_eq!((info.compressed, info.uncompressed), (chunk.compressed, chunk.uncompressed));
+            prop_assert_eq!(info.flags, CHUNK_COMPRESSED);
+            chunk.compressed = Span { offset: 0, len: 0 };
+            let info = ChunkInfo::from(&pack_member(&chunk, offset, batch, skip));
+            prop_assert_eq!((info.compressed, info.uncompressed), (Span { offset, len: 0 }, chunk.uncompressed));
+            prop_assert_eq!((info.context, info.skip), (batch, skip));
+            prop_assert_eq!(info.flags, CHUNK_COMPRESSED | CHUNK_BATCH);
         }
 
         #[test]

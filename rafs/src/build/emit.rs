@@ -63,7 +63,7 @@ impl Out {
             position = start + blocks * BLOCK;
             total += blocks;
             let mut slot = DeviceSlot::new_zeroed();
-            slot.tag = hex(&blob.id);
+            slot.tag = id(plan, blob);
             slot.blocks = narrow::<u32>(blocks, "the blocks of a blob")?.into();
             slot.mapped_block = narrow::<u32>(start / BLOCK, "the blocks of all blobs")?.into();
             self.put(
@@ -111,7 +111,9 @@ impl Out {
     fn blobs(&mut self, plan: &Plan<'_>) {
         for (at, blob) in (0_u32..).zip(&plan.used.blobs) {
             let offset = plan.sections.blobs + u64::from(at) * size_of::<BlobEntry>() as u64;
-            self.put(offset, blob_entry(at, blob).as_bytes());
+            let mut entry = blob_entry(at, blob);
+            entry.id = id(plan, blob);
+            self.put(offset, entry.as_bytes());
         }
     }
 
@@ -248,8 +250,9 @@ fn chunk_index(blob: u16, index: u32, chunk: &ChunkRef) -> ChunkIndex {
 
 fn chunk_entry(id: ChunkId, chunk: &ChunkRef, file_offset: u64) -> ChunkEntry {
     let flags = match chunk.codec {
-        Codec::Raw => 0,
-        Codec::Zstd | Codec::Lz4Block | Codec::Shared => CHUNK_COMPRESSED,
+        // Nothing is said here of members of batches: their chunk infos do.
+        Codec::Raw | Codec::Shared => 0,
+        Codec::Zstd | Codec::Lz4Block => CHUNK_COMPRESSED,
     };
     ChunkEntry {
         digest: chunk.digest.0,
@@ -267,7 +270,6 @@ fn chunk_entry(id: ChunkId, chunk: &ChunkRef, file_offset: u64) -> ChunkEntry {
 
 fn blob_entry(at: u32, blob: &BlobInfo) -> BlobEntry {
     let mut entry = BlobEntry::new_zeroed();
-    entry.id = hex(&blob.id);
     entry.index = at.into();
     entry.chunk_size = blob.options.chunk_size.into();
     entry.chunk_count = u32::try_from(blob.chunks.len())
@@ -307,6 +309,14 @@ fn flags(plan: &Plan<'_>) -> u64 {
         flags |= layout::FLAG_INLINED_CHUNK_DIGEST;
     }
     flags
+}
+
+/// The name of a blob in tables.
+fn id(plan: &Plan<'_>, blob: &BlobInfo) -> [u8; 64] {
+    match plan.is_layer {
+        true => layout::LAYER_ID,
+        false => hex(&blob.id),
+    }
 }
 
 fn hex(id: &[u8; 32]) -> [u8; 64] {

@@ -19,6 +19,8 @@ pub(super) struct Plan<'a> {
     pub(super) places: Vec<Place>,
     pub(super) used: Used<'a>,
     pub(super) sections: Sections,
+    /// Whether the bootstrap goes into its own blob and so cannot name it.
+    pub(super) is_layer: bool,
 }
 
 /// Byte offsets of the sections of a bootstrap.
@@ -65,6 +67,7 @@ impl<'a> Plan<'a> {
             places,
             used,
             sections,
+            is_layer: false,
         })
     }
 

@@ -82,6 +82,11 @@ pub(crate) fn expand(codec: Codec, stored: &[u8], out: &mut [u8]) -> Option<usiz
 /// `content` is at most a chunk: 16 MiB. `level` is zstd's; other compressors have none. Gzip is only ever referenced, so it stores raw.
 pub fn encode(content: Vec<u8>, compressor: Compressor, level: i32, digester: Digester) -> EncodedChunk {
     let digest = digester.digest(&content);
+    compress(digest, content, compressor, level)
+}
+
+/// As [`encode`], for content whose digest is known.
+pub fn compress(digest: Digest, content: Vec<u8>, compressor: Compressor, level: i32) -> EncodedChunk {
     let len = u32::try_from(content.len()).expect("a chunk is at most 16 MiB");
     let (data, is_compressed) = match shrink(&content, compressor, level) {
         Some(smaller) => (smaller, true),

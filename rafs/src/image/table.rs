@@ -11,9 +11,6 @@ use crate::blob::{MetaPlace, TocPlace};
 use crate::chunk::{Compressor, Digester};
 use crate::layout::{self, BLOBS_MAX, BLOCK, BlobEntry, DeviceSlot};
 
-/// What stands for a blob's id in a bootstrap that lies in that same blob.
-const LAYER_ID: [u8; 64] = [b'x'; 64];
-
 /// Reads the blob table and compares it with the device table.
 pub(super) fn blobs(bytes: Bytes<'_>, tables: &Tables, chunk_size: u32) -> Result<Vec<Blob>, Error> {
     let table = &tables.blobs;
@@ -54,7 +51,7 @@ fn blob(entry: &BlobEntry, index: u32, chunk_size: u32, offset: u64) -> Result<B
         "a blob has another chunk size than the image",
         offset,
     )?;
-    if entry.id == LAYER_ID {
+    if entry.id == layout::LAYER_ID {
         return Err(Error::Unsupported {
             feature: "bootstrap of a single layer, which does not know its blob's id",
             offset,

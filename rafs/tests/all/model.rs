@@ -33,7 +33,7 @@ pub(crate) fn blob(contents: &[Vec<u8>]) -> (BlobInfo, Vec<u8>) {
     let mut file = Vec::new();
     for content in contents {
         let chunk = encode(content.clone(), Compressor::Zstd, 1, Digester::Sha256);
-        builder.push(&chunk);
+        builder.push(&chunk).unwrap();
         file.extend_from_slice(&chunk.data);
     }
     let finished = builder.finish(Sha256::new_with_prefix(&file)).unwrap();

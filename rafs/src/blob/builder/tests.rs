@@ -1,5 +1,9 @@
 use super::*;
-use crate::chunk::{Digester, encode};
+use crate::build;
+use crate::chunk::{Batch, Digester, encode};
+use crate::image::{Image, check};
+use crate::layout::TocEntry;
+use crate::tree::{Attr, ChunkId, Content, Node, Tree};
 
 fn options() -> BlobOptions {
     BlobOptions {
@@ -14,7 +18,7 @@ fn finished(contents: &[Vec<u8>]) -> (Vec<u8>, FinishedBlob) {
     let mut file = Vec::new();
     for content in contents {
         let chunk = encode(content.clone(), Compressor::Zstd, 3, Digester::Sha256);
-        builder.push(&chunk);
+        builder.push(&chunk).unwrap();
         file.extend_from_slice(&chunk.data);
     }
     let blob = builder.finish(Sha256::new_with_prefix(&file)).unwrap();
@@ -80,4 +84,146 @@ fn chunks_lie_back_to_back_and_page_aligned() {
             pair[1].compressed.offset
         );
     }
+}
+
+#[test]
+fn a_full_blob_refuses_chunks_and_can_be_finished() {
+    let chunk = encode(vec![1; 4096], Compressor::None, 0, Digester::Sha256);
+    let mut builder = BlobBuilder::new(options());
+    builder.push(&chunk).unwrap();
+    let lens = (builder.compressed_len, builder.uncompressed_len);
+    for (compressed, uncompressed, limit) in [
+        (COMPRESSED_MAX - 8192, 4096, COMPRESSED_MAX),
+        (4096, UNCOMPRESSED_MAX, UNCOMPRESSED_MAX),
+    ] {
+        (builder.compressed_len, builder.uncompressed_len) = (compressed, uncompressed);
+        let error = builder.push(&chunk).unwrap_err();
+        assert!(
+            matches!(error, BlobError::Full { limit: it, .. } if it == limit),
+            "{error}"
+        );
+    }
+    (builder.compressed_len, builder.uncompressed_len) = lens;
+    assert!(builder.check_room(u64::from(CHUNKS_MAX) - 1, 0, 0).is_ok());
+    assert!(builder.check_room(u64::from(CHUNKS_MAX), 0, 0).is_err());
+    let blob = builder.finish(Sha256::new_with_prefix(&chunk.data)).unwrap();
+    assert_eq!(blob.info.chunks.len(), 1);
+}
+
+#[test]
+fn a_flat_blob_is_its_uncompressed_image() {
+    let options = BlobOptions {
+        compressor: Compressor::None,
+        ..options()
+    };
+    let mut builder = BlobBuilder::flat(options);
+    let mut file = Vec::new();
+    for len in [10_000, 1, 4096] {
+        let mut chunk = encode(vec![len as u8; len], Compressor::None, 0, Digester::Sha256);
+        if len % 4096 != 0 {
+            let error = builder.push(&chunk).unwrap_err();
+            assert!(matches!(error, BlobError::Misfit { .. }));
+        }
+        chunk.pad();
+        builder.push(&chunk).unwrap();
+        file.extend_from_slice(&chunk.data);
+    }
+    let packed = encode(vec![1; 10_000], Compressor::Zstd, 3, Digester::Sha256);
+    assert!(builder.push(&packed).is_err());
+    let blob = builder.finish(Sha256::new_with_prefix(&file)).unwrap();
+    assert_eq!(blob.info.uncompressed_size, file.len() as u64);
+    for chunk in &blob.info.chunks {
+        assert_eq!(chunk.compressed, chunk.uncompressed);
+        assert_eq!(chunk.codec, Codec::Raw);
+    }
+}
+
+#[test]
+fn batches_need_compression() {
+    let mut batch = Batch::default();
+    batch.push(Digester::Sha256.digest(b"x"), b"x");
+    let batch = batch.encode(Compressor::Zstd, 3);
+    let none = BlobOptions {
+        compressor: Compressor::None,
+        ..options()
+    };
+    for mut builder in [BlobBuilder::new(none), BlobBuilder::flat(none)] {
+        assert!(builder.push_batch(&batch).is_err());
+    }
+}
+
+#[test]
+fn a_layer_carries_its_bootstrap() {
+    let chunk = encode(vec![1; 4096], Compressor::Zstd, 3, Digester::Sha256);
+    let mut builder = BlobBuilder::new(options());
+    let index = builder.push(&chunk).unwrap();
+    let mut tree = Tree::new(Attr::default());
+    let content = Content::Regular {
+        size: 4096,
+        chunks: vec![ChunkId {
+            blob: BlobIndex(0),
+            index,
+        }],
+    };
+    let id = tree.add(Node {
+        attr: Attr::default(),
+        content,
+    });
+    tree.names_mut(Tree::ROOT).unwrap().insert(b".wh.x".to_vec(), id);
+    let image = build::Options {
+        chunk_size: options().chunk_size,
+        compressor: options().compressor,
+        digester: options().digester,
+        prefetch: Vec::new(),
+    };
+    let hash = Sha256::new_with_prefix(&chunk.data);
+    let blob = builder
+        .finish_layer(hash, |info| build::layer_bootstrap(&tree, Some(info), &image))
+        .unwrap()
+        .unwrap();
+    let file = [chunk.data, blob.tail].concat();
+    let toc = crate::blob::Toc::read(&file[file.len() - 4096..], file.len() as u64).unwrap();
+    let names: Vec<_> = (toc.sections().iter())
+        .map(|section| section.name.as_str())
+        .collect();
+    let wanted = [
+        "image.blob",
+        "blob.meta",
+        "blob.meta.header",
+        "blob.digest",
+        "image.boot",
+    ];
+    assert_eq!(names, wanted);
+    let section = toc.section("image.boot").unwrap();
+    let stored = &file[section.range.start as usize..section.range.end as usize];
+    let mut bootstrap = section.expand(stored).unwrap();
+    assert_eq!(blob.info.compressed_size, section.range.start);
+    assert_eq!(blob.info.features & BLOB_INLINED_META, 0);
+    assert_eq!(blob.info.toc, TocPlace::default());
+
+    // Patched with the id, it is a bootstrap like any other.
+    let name = crate::Digest(blob.info.id).to_string();
+    let places: Vec<_> = (0..bootstrap.len() - 64)
+        .filter(|&at| bootstrap[at..].starts_with(&crate::layout::LAYER_ID))
+        .collect();
+    assert_eq!(places.len(), 2);
+    for at in places {
+        bootstrap[at..at + 64].copy_from_slice(name.as_bytes());
+    }
+    let image = Image::open(bootstrap).unwrap();
+    assert_eq!(check(&image), []);
+    assert_eq!(image.blobs()[0].features, blob.info.features | BLOB_INLINED_META);
+    assert_eq!(image.blobs()[0].compressed_size, section.range.start);
+}
+
+#[test]
+fn a_layer_without_data_is_a_bootstrap() {
+    let (id, file) = layer_without_data(&[0; 8192]);
+    assert_eq!(id, <[u8; 32]>::from(Sha256::digest(&file)));
+    let toc = crate::blob::Toc::read(&file, file.len() as u64).unwrap();
+    let [section] = toc.sections() else {
+        panic!("{toc:?}")
+    };
+    let stored = &file[section.range.start as usize..section.range.end as usize];
+    assert_eq!(section.expand(stored).unwrap(), [0; 8192]);
 }
