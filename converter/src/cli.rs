@@ -10,6 +10,7 @@ mod convert;
 mod failure;
 mod inspect;
 mod ls;
+mod packing;
 mod place;
 mod printer;
 mod progress;

@@ -9,7 +9,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 use oci_spec::image::{Descriptor, Digest};
 use proto::image::{ImageSource, ImageTarget};
 use proto::lazy;
-use rafs::build;
 
 use crate::error::Error;
 use crate::manifest::{self, DataLayer, Part};
@@ -37,6 +36,8 @@ pub struct Options {
     pub platform: Option<Platform>,
     /// How chunks are made.
     pub chunks: ChunkOptions,
+    /// Whether each blob carries the bootstrap of its layer alone, for tools that merge or unpack layers.
+    pub layer_bootstraps: bool,
     /// Threads that hash and compress.
     pub jobs: usize,
 }
@@ -148,7 +149,7 @@ async fn write(
 fn data_layers(order: &[(String, Arc<Worked>)]) -> Vec<DataLayer> {
     let mut known: Vec<[u8; 32]> = Vec::new();
     let blob_of = |worked: &Worked| {
-        let id = worked.blob.as_ref()?.id;
+        let id = worked.file.as_ref()?.id;
         if known.contains(&id) {
             return None;
         }
@@ -162,14 +163,4 @@ fn data_layers(order: &[(String, Arc<Worked>)]) -> Vec<DataLayer> {
             blob: blob_of(worked),
         })
         .collect()
-}
-
-/// What the bootstrap says of the whole image.
-fn build_options(chunks: ChunkOptions) -> build::Options {
-    build::Options {
-        chunk_size: chunks.blob.chunk_size,
-        compressor: chunks.blob.compressor,
-        digester: chunks.blob.digester,
-        prefetch: Vec::new(),
-    }
 }

@@ -176,6 +176,12 @@ pub enum LayerError {
         /// The limit.
         limit: u32,
     },
+    /// The blob has no room for the layer.
+    #[error("the layer does not fit one blob")]
+    Blob(#[from] rafs::blob::BlobError),
+    /// The layer's own bootstrap cannot be written.
+    #[error("writing the layer's own bootstrap")]
+    Build(#[source] rafs::build::BuildError),
     /// The other end of the pipeline is gone; its own error tells why.
     #[error("interrupted")]
     Interrupted,

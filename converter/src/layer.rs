@@ -79,12 +79,21 @@ pub enum Content {
     },
 }
 
-/// Reads all members of an uncompressed archive. `push_chunk` gets the contents of regular files, cut into
+/// A piece of a regular file: a chunk's worth, or less at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The bytes.
+    pub content: Vec<u8>,
+    /// Whether it is all of the file.
+    pub is_whole: bool,
+}
+
+/// Reads all members of an uncompressed archive. `push` gets the contents of regular files, cut into
 /// pieces of `chunk_size` bytes, in archive order; the pieces' positions in that order are the slots.
 pub fn read<R: Read>(
     reader: &mut Reader<R>,
     chunk_size: u32,
-    mut push_chunk: impl FnMut(Vec<u8>) -> Result<(), LayerError>,
+    mut push: impl FnMut(Cut) -> Result<(), LayerError>,
 ) -> Result<Vec<Change>, LayerError> {
     let mut changes = Vec::new();
     let mut next_slot = 0;
@@ -102,9 +111,10 @@ pub fn read<R: Read>(
             let mut left = *size;
             while left > 0 {
                 let len = left.min(u64::from(chunk_size));
-                let mut chunk = vec![0; usize::try_from(len).expect("no longer than a chunk")];
-                reader.read(&mut chunk)?;
-                push_chunk(chunk)?;
+                let mut content = vec![0; usize::try_from(len).expect("no longer than a chunk")];
+                reader.read(&mut content)?;
+                let is_whole = len == *size;
+                push(Cut { content, is_whole })?;
                 next_slot =
                     u32::checked_add(next_slot, 1).ok_or(LayerError::TooManyChunks { limit: u32::MAX })?;
                 left -= len;

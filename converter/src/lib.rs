@@ -37,4 +37,4 @@ pub mod walk;
 
 pub use error::Error;
 pub use name::CleanPath;
-pub use pack::ChunkOptions;
+pub use pack::{ChunkOptions, Layout};

@@ -44,6 +44,13 @@ impl CleanPath {
         &self.0
     }
 
+    /// The path of `name` in a directory.
+    pub(crate) fn join(parent: &[Vec<u8>], name: &[u8]) -> Self {
+        let mut parts = parent.to_vec();
+        parts.push(name.to_vec());
+        CleanPath(parts)
+    }
+
     /// Directory and last component; `None` for the root.
     pub(crate) fn split(&self) -> Option<(&[Vec<u8>], &[u8])> {
         self.0
@@ -87,11 +94,7 @@ pub(crate) fn meaning(name: &[u8]) -> Result<Meaning, Problem> {
     match last.strip_prefix(WHITEOUT) {
         None => Ok(Meaning::File(path)),
         Some(b"" | b"." | b"..") => Err(Problem::EmptyWhiteout),
-        Some(hidden) => {
-            let mut parts = parent.to_vec();
-            parts.push(hidden.to_vec());
-            Ok(Meaning::Whiteout(CleanPath(parts)))
-        }
+        Some(hidden) => Ok(Meaning::Whiteout(CleanPath::join(parent, hidden))),
     }
 }
 

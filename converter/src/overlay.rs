@@ -13,6 +13,10 @@ use crate::error::{LayerError, Problem};
 use crate::layer::{Action, Change, Content, refuse};
 use crate::name::{CleanPath, components};
 
+mod single;
+
+pub use single::single;
+
 #[cfg(test)]
 mod tests;
 

@@ -1,49 +1,72 @@
-//! Contents to chunks to blob: encoded in a pool, appended in order, each distinct chunk once.
+//! Contents to chunks to blob: hashed in a pool, each distinct content once compressed in the pool, appended in order.
+//!
+//! ```text
+//! push --> [pool: hash] --in order: known already?--> open batch --> [pool: compress] --in order--> blob
+//! ```
+//! What becomes of a content depends on those before it only, never on the pool, so that the same layer gives the
+//! same blob.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
-use rafs::Digest;
-use rafs::blob::{BlobBuilder, BlobOptions, FinishedBlob};
-use rafs::chunk::{EncodedChunk, encode};
+use rafs::blob::{BlobBuilder, BlobInfo, layer_without_data};
+use rafs::build;
+use rafs::chunk::{Batch, EncodedBatch, EncodedChunk, compress};
+use rafs::{Digest, Tree};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::LayerError;
+use crate::layer::Cut;
 
-/// Content a layer may have in the pool, in full chunks for each thread: one at work, one waiting.
-const FULL_CHUNKS_PER_THREAD: usize = 2;
+mod option;
+
+pub use option::{ChunkOptions, Layout};
+
+/// Content a layer may have in the pool, in full chunks for each thread: one at work, one to follow it, one between
+/// hash and compression.
+const FULL_CHUNKS_PER_THREAD: usize = 3;
 /// The same for small files, whose chunks are short: enough that no thread waits for the reader.
 const CHUNKS_PER_THREAD: usize = 64;
-
-/// How chunks are made.
-#[derive(Clone, Copy, Debug)]
-pub struct ChunkOptions {
-    /// Size, compressor, digest function.
-    pub blob: BlobOptions,
-    /// Compression level; meaning and range are the compressor's.
-    pub level: i32,
-}
 
 /// Builds one layer's blob.
 pub(crate) struct Packer {
     options: ChunkOptions,
     pool: Arc<rayon::ThreadPool>,
-    /// Chunks in the pool, in the order of their contents.
-    in_flight: VecDeque<InFlight>,
+    /// Contents being hashed, in order.
+    hashing: VecDeque<Hashing>,
+    /// Small contents that will share a frame.
+    open: Batch,
+    /// Chunks and batches being compressed, in the order of the blob.
+    encoding: VecDeque<Encoding>,
+    /// Bytes of content in the three above.
     in_flight_len: usize,
+    /// Numbers given out; the blob has fewer chunks while some are in flight.
+    numbered_count: u32,
     builder: BlobBuilder,
     hash: Sha256,
-    known: HashMap<(Digest, u32), u32>,
+    known: HashMap<(Digest, usize), u32>,
     packed: Packed,
     /// Where the blob's bytes go.
     output: tokio::sync::mpsc::Sender<Bytes>,
 }
 
-/// A chunk in the pool.
-struct InFlight {
+/// A content whose digest is being computed.
+struct Hashing {
     len: usize,
-    encoded: mpsc::Receiver<EncodedChunk>,
+    is_whole: bool,
+    hashed: mpsc::Receiver<(Vec<u8>, Digest)>,
+}
+
+/// A chunk or a batch in the pool.
+struct Encoding {
+    len: usize,
+    encoded: mpsc::Receiver<Encoded>,
+}
+
+enum Encoded {
+    Chunk(EncodedChunk),
+    Batch(EncodedBatch),
 }
 
 /// What became of a layer's contents.
@@ -59,6 +82,15 @@ pub(crate) struct Packed {
     pub(crate) blob_len: u64,
 }
 
+/// The file that a layer becomes.
+#[derive(Debug)]
+pub(crate) struct LayerFile {
+    /// Digest of its bytes.
+    pub(crate) id: [u8; 32],
+    /// What it holds; `None` if no data.
+    pub(crate) blob: Option<BlobInfo>,
+}
+
 impl Packer {
     pub(crate) fn new(
         options: ChunkOptions,
@@ -68,9 +100,12 @@ impl Packer {
         Packer {
             options,
             pool,
-            in_flight: VecDeque::new(),
+            hashing: VecDeque::new(),
+            open: Batch::default(),
+            encoding: VecDeque::new(),
             in_flight_len: 0,
-            builder: BlobBuilder::new(options.blob),
+            numbered_count: 0,
+            builder: options.builder(),
             hash: Sha256::new(),
             known: HashMap::new(),
             packed: Packed::default(),
@@ -78,148 +113,184 @@ impl Packer {
         }
     }
 
-    /// Takes the next piece of content. Waits while the pool has enough of this layer.
-    pub(crate) fn push(&mut self, content: Vec<u8>) -> Result<(), LayerError> {
+    /// Takes the next content. Waits while the pool has enough of this layer.
+    pub(crate) fn push(&mut self, cut: Cut) -> Result<(), LayerError> {
+        let Cut { content, is_whole } = cut;
         let len = content.len();
+        self.place_hashed();
         while self.is_full(len) {
-            self.take_oldest()?;
+            match self.encoding.pop_front() {
+                Some(oldest) => self.append(&oldest)?,
+                None => self.place_oldest()?,
+            }
+            self.place_hashed();
         }
-        let (sender, receiver) = mpsc::sync_channel(1);
-        let ChunkOptions { blob, level } = self.options;
-        self.pool.spawn(move || {
-            // Nobody waits any more when the layer was given up.
-            let _ = sender.send(encode(content, blob.compressor, level, blob.digester));
+        let digester = self.options.blob.digester;
+        let hashed = self.in_pool(move || {
+            let digest = digester.digest(&content);
+            (content, digest)
         });
-        self.in_flight.push_back(InFlight {
+        self.hashing.push_back(Hashing {
             len,
-            encoded: receiver,
+            is_whole,
+            hashed,
         });
         self.in_flight_len += len;
         Ok(())
     }
 
-    /// Appends what is still in the pool and the blob's trailing sections. No blob if there was no content.
-    pub(crate) fn finish(mut self) -> Result<(Packed, Option<FinishedBlob>), LayerError> {
-        while !self.in_flight.is_empty() {
-            self.take_oldest()?;
+    /// Appends what is still in flight. After it, every slot has its chunk.
+    pub(crate) fn drain(&mut self) -> Result<(), LayerError> {
+        while !self.hashing.is_empty() {
+            self.place_oldest()?;
         }
-        let Some(mut blob) = self.builder.finish(self.hash) else {
-            return Ok((self.packed, None));
+        self.close_batch();
+        while let Some(oldest) = self.encoding.pop_front() {
+            self.append(&oldest)?;
+        }
+        Ok(())
+    }
+
+    /// The chunk numbers, by slot, of all contents that were drained.
+    pub(crate) fn chunk_of_slot(&self) -> &[u32] {
+        &self.packed.chunk_of_slot
+    }
+
+    /// Appends the trailing sections of the blob, with the bootstrap of `layer` among them if given. Without content
+    /// the file is that bootstrap, or there is none.
+    pub(crate) fn finish(mut self, layer: Option<&Tree>) -> Result<(Packed, Option<LayerFile>), LayerError> {
+        self.drain()?;
+        let image = self.options.image();
+        let bootstrap = |tree: &Tree, blob: Option<&BlobInfo>| {
+            build::layer_bootstrap(tree, blob, &image).map_err(LayerError::Build)
         };
-        let tail = Bytes::from(std::mem::take(&mut blob.tail));
+        let finished = match layer {
+            Some(tree) => (self.builder).finish_layer(self.hash, |blob| bootstrap(tree, Some(blob)))?,
+            None => self.builder.finish(self.hash),
+        };
+        let (tail, file) = match (finished, layer) {
+            (Some(finished), _) => {
+                let (id, blob) = (finished.info.id, Some(finished.info));
+                (finished.tail, LayerFile { id, blob })
+            }
+            (None, Some(tree)) => {
+                let (id, bytes) = layer_without_data(&bootstrap(tree, None)?);
+                (bytes, LayerFile { id, blob: None })
+            }
+            (None, None) => return Ok((self.packed, None)),
+        };
         self.packed.blob_len += tail.len() as u64;
         self.output
-            .blocking_send(tail)
+            .blocking_send(Bytes::from(tail))
             .map_err(|_| LayerError::Interrupted)?;
-        Ok((self.packed, Some(blob)))
+        Ok((self.packed, Some(file)))
     }
 
     fn is_full(&self, len: usize) -> bool {
         let threads = self.pool.current_num_threads();
         let len_max = FULL_CHUNKS_PER_THREAD * threads * self.options.blob.chunk_size as usize;
-        self.in_flight.len() >= CHUNKS_PER_THREAD * threads
-            || !self.in_flight.is_empty() && self.in_flight_len + len > len_max
+        let count = self.hashing.len() + self.encoding.len();
+        // A batch that is open does not count alone: it may close only when its layer says so.
+        count >= CHUNKS_PER_THREAD * threads || count > 0 && self.in_flight_len + len > len_max
     }
 
-    fn take_oldest(&mut self) -> Result<(), LayerError> {
-        let Some(oldest) = self.in_flight.pop_front() else {
+    /// Places contents that have their digests, up to the first that does not.
+    fn place_hashed(&mut self) {
+        while let Some(front) = self.hashing.front()
+            && let Ok((content, digest)) = front.hashed.try_recv()
+        {
+            let is_whole = front.is_whole;
+            self.hashing.pop_front();
+            self.place(content, digest, is_whole);
+        }
+    }
+
+    fn place_oldest(&mut self) -> Result<(), LayerError> {
+        let Some(oldest) = self.hashing.pop_front() else {
             return Ok(());
         };
-        self.in_flight_len -= oldest.len;
-        let chunk = oldest.encoded.recv().map_err(|_| LayerError::Interrupted)?;
-        self.packed.content_len += u64::from(chunk.len);
-        if let Some(number) = self.known.get(&(chunk.digest, chunk.len)) {
-            self.packed.repeated_len += u64::from(chunk.len);
-            self.packed.chunk_of_slot.push(*number);
-            return Ok(());
+        let (content, digest) = oldest.hashed.recv().map_err(|_| LayerError::Interrupted)?;
+        debug_assert_eq!(oldest.len, content.len());
+        self.place(content, digest, oldest.is_whole);
+        Ok(())
+    }
+
+    /// Decides what becomes of the next content: a reference, a part of a batch, or a chunk of its own.
+    fn place(&mut self, content: Vec<u8>, digest: Digest, is_whole: bool) {
+        let len = content.len();
+        self.packed.content_len += len as u64;
+        if let Some(&number) = self.known.get(&(digest, len)) {
+            self.packed.repeated_len += len as u64;
+            self.packed.chunk_of_slot.push(number);
+            self.in_flight_len -= len;
+            return;
         }
-        if self.builder.chunk_count() == CHUNK_COUNT_MAX {
-            return Err(LayerError::TooManyChunks {
-                limit: CHUNK_COUNT_MAX,
-            });
-        }
-        let number = self.builder.push(&chunk);
-        self.known.insert((chunk.digest, chunk.len), number);
+        let number = self.numbered_count;
+        self.numbered_count += 1;
+        self.known.insert((digest, len), number);
         self.packed.chunk_of_slot.push(number);
-        self.hash.update(&chunk.data);
-        self.packed.blob_len += chunk.data.len() as u64;
+        if is_whole && let Some(size) = self.options.batch_for(len) {
+            if self.open.len() + len > size {
+                self.close_batch();
+            }
+            self.open.push(digest, &content);
+            return;
+        }
+        // Chunks lie in the order of their numbers.
+        self.close_batch();
+        let ChunkOptions { blob, level, layout } = self.options;
+        let encoded = self.in_pool(move || {
+            let mut chunk = compress(digest, content, blob.compressor, level);
+            if layout == Layout::Flat {
+                chunk.pad();
+            }
+            Encoded::Chunk(chunk)
+        });
+        self.encoding.push_back(Encoding { len, encoded });
+    }
+
+    fn close_batch(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.open);
+        let len = batch.len();
+        let ChunkOptions { blob, level, .. } = self.options;
+        let encoded = self.in_pool(move || Encoded::Batch(batch.encode(blob.compressor, level)));
+        self.encoding.push_back(Encoding { len, encoded });
+    }
+
+    /// Waits for a chunk or batch and appends it to the blob.
+    fn append(&mut self, oldest: &Encoding) -> Result<(), LayerError> {
+        let encoded = oldest.encoded.recv().map_err(|_| LayerError::Interrupted)?;
+        self.in_flight_len -= oldest.len;
+        let data = match encoded {
+            Encoded::Chunk(chunk) => {
+                self.builder.push(&chunk)?;
+                chunk.data
+            }
+            Encoded::Batch(batch) => {
+                self.builder.push_batch(&batch)?;
+                batch.data
+            }
+        };
+        self.hash.update(&data);
+        self.packed.blob_len += data.len() as u64;
         self.output
-            .blocking_send(Bytes::from(chunk.data))
+            .blocking_send(Bytes::from(data))
             .map_err(|_| LayerError::Interrupted)
     }
-}
 
-/// The format's limit, 24 bits less one.
-const CHUNK_COUNT_MAX: u32 = 0xFF_FFFF;
+    /// Starts work in the pool.
+    fn in_pool<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> mpsc::Receiver<T> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.pool.spawn(move || {
+            // Nobody waits any more when the layer was given up.
+            let _ = sender.send(work());
+        });
+        receiver
+    }
+}
 
 #[cfg(test)]
-mod tests {
-    use rafs::{Compressor, Digester};
-
-    use super::*;
-
-    const OPTIONS: ChunkOptions = ChunkOptions {
-        blob: BlobOptions {
-            chunk_size: 4096,
-            compressor: Compressor::None,
-            digester: Digester::Sha256,
-        },
-        level: 0,
-    };
-
-    /// Packs `contents`; gives chunks by slot, the blob's bytes and the blob.
-    fn pack(contents: &[Vec<u8>]) -> (Packed, Vec<u8>, Option<FinishedBlob>) {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        let (sender, mut receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
-        let collector = std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            while let Some(part) = receiver.blocking_recv() {
-                bytes.extend_from_slice(&part);
-            }
-            bytes
-        });
-        let mut packer = Packer::new(OPTIONS, Arc::new(pool), sender);
-        contents
-            .iter()
-            .for_each(|content| packer.push(content.clone()).unwrap());
-        let (packed, blob) = packer.finish().unwrap();
-        (packed, collector.join().unwrap(), blob)
-    }
-
-    #[test]
-    fn chunks_keep_their_order_whatever_the_pool_does() {
-        let contents: Vec<Vec<u8>> = (0..500u32)
-            .map(|number| number.to_le_bytes().repeat(1 + number as usize))
-            .collect();
-        let (packed, bytes, blob) = pack(&contents);
-        assert_eq!(packed.chunk_of_slot, (0..500).collect::<Vec<_>>());
-        assert!(bytes.starts_with(&contents.concat()));
-        assert_eq!(packed.blob_len, bytes.len() as u64);
-        assert_eq!(blob.unwrap().info.id, <[u8; 32]>::from(Sha256::digest(&bytes)));
-    }
-
-    #[test]
-    fn equal_contents_are_one_chunk() {
-        let (packed, bytes, blob) = pack(&[b"one".to_vec(), b"two".to_vec(), b"one".to_vec()]);
-        assert_eq!(packed.chunk_of_slot, [0, 1, 0]);
-        assert_eq!((packed.content_len, packed.repeated_len), (9, 3));
-        assert!(bytes.starts_with(b"onetwo"));
-        assert_eq!(blob.unwrap().info.chunks.len(), 2);
-    }
-
-    #[test]
-    fn no_content_is_no_blob() {
-        let (packed, bytes, blob) = pack(&[]);
-        assert!(packed.chunk_of_slot.is_empty() && bytes.is_empty() && blob.is_none());
-    }
-
-    #[test]
-    fn a_target_that_is_gone_stops_the_packer() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        drop(receiver);
-        let mut packer = Packer::new(OPTIONS, Arc::new(pool), sender);
-        packer.push(vec![1]).unwrap();
-        assert!(matches!(packer.finish(), Err(LayerError::Interrupted)));
-    }
-}
+mod tests;

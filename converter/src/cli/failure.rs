@@ -112,6 +112,8 @@ fn layer_hint(error: &LayerError) -> Option<&'static str> {
             Some("the layer was made wrong; other tools may drop or misplace this entry")
         }
         LayerError::TooManyChunks { .. } => Some("use a larger --chunk-size"),
+        LayerError::Blob(_) => Some("split the layer into several"),
+        LayerError::Build(_) => Some("convert without --layer-bootstraps"),
         LayerError::Interrupted => None,
     }
 }

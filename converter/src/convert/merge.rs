@@ -8,7 +8,6 @@ use rafs::blob::BlobInfo;
 use rafs::build::{self, BuildError};
 use rafs::tree::ChunkId;
 
-use super::build_options;
 use super::work::Worked;
 use crate::error::Error;
 use crate::overlay::Overlay;
@@ -30,7 +29,8 @@ pub(super) fn merge(layers: &[(String, Arc<Worked>)], options: ChunkOptions) -> 
     let mut overlay = Overlay::default();
     let mut blobs = Blobs::default();
     for (digest, layer) in layers {
-        let chunks = match &layer.blob {
+        let blob = layer.file.as_ref().and_then(|file| file.blob.as_ref());
+        let chunks = match blob {
             Some(blob) => blobs.add(blob)?,
             None => Vec::new(),
         };
@@ -47,7 +47,7 @@ pub(super) fn merge(layers: &[(String, Arc<Worked>)], options: ChunkOptions) -> 
                 source,
             })?;
     }
-    let bootstrap = build::bootstrap(&overlay.finish(), &blobs.blobs, &build_options(options))?;
+    let bootstrap = build::bootstrap(&overlay.finish(), &blobs.blobs, &options.image())?;
     Ok(Merged {
         bootstrap,
         shared_len: blobs.shared_len,

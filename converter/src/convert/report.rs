@@ -72,8 +72,8 @@ impl Report {
                 tar_len: worked.tar_len,
                 entry_count: worked.changes.len() as u64,
                 blob_len: data.blob.as_ref().map_or(0, |(_, len)| *len),
-                chunk_count: match (&data.blob, &worked.blob) {
-                    (Some(_), Some(blob)) => blob.chunks.len() as u64,
+                chunk_count: match (&data.blob, &worked.file) {
+                    (Some(_), Some(file)) => file.blob.as_ref().map_or(0, |blob| blob.chunks.len() as u64),
                     _ => 0,
                 },
                 blob: data.blob.map(|(digest, _)| digest),

@@ -11,14 +11,16 @@ use bytes::Bytes;
 use futures::StreamExt;
 use oci_spec::image::{Descriptor, Digest};
 use proto::image::{BlobUpload, ByteStream, ImageSource, ImageTarget};
-use rafs::blob::BlobInfo;
+use rafs::tree::ChunkId;
+use rafs::{BlobIndex, Tree};
 use tokio::sync::mpsc;
 
 use super::Options;
 use crate::decompress::Decoder;
 use crate::error::{Error, LayerError};
 use crate::layer::{self, Change};
-use crate::pack::{ChunkOptions, Packed, Packer};
+use crate::overlay;
+use crate::pack::{ChunkOptions, LayerFile, Packed, Packer};
 use crate::pipe::{HashReader, Piece, PipeReader, pipe};
 use crate::progress::{Event, Observer};
 use crate::tarball::{Reader, TarError};
@@ -30,17 +32,25 @@ const OUTPUT_COUNT_MAX: usize = 4;
 pub(super) struct Workshop<'a> {
     source: &'a ImageSource,
     target: &'a ImageTarget,
-    chunks: ChunkOptions,
+    cutting: Cutting,
     pool: Arc<rayon::ThreadPool>,
     observer: Arc<dyn Observer>,
 }
 
-/// A layer whose blob, if it has one, is in the target.
+/// How a layer becomes a file.
+#[derive(Clone, Copy)]
+struct Cutting {
+    chunks: ChunkOptions,
+    /// Whether the file carries the layer's own bootstrap.
+    has_bootstrap: bool,
+}
+
+/// A layer whose file, if it has one, is in the target.
 #[derive(Debug)]
 pub(super) struct Worked {
     pub(super) changes: Vec<Change>,
     pub(super) packed: Packed,
-    pub(super) blob: Option<BlobInfo>,
+    pub(super) file: Option<LayerFile>,
     /// Bytes of the uncompressed layer.
     pub(super) tar_len: u64,
 }
@@ -60,7 +70,10 @@ impl<'a> Workshop<'a> {
         Ok(Workshop {
             source,
             target,
-            chunks: options.chunks,
+            cutting: Cutting {
+                chunks: options.chunks,
+                has_bootstrap: options.layer_bootstraps,
+            },
             pool: Arc::new(pool),
             observer,
         })
@@ -82,9 +95,9 @@ impl<'a> Workshop<'a> {
         let stream = self.source.blob(layer).await?;
         let (pieces, pipe) = pipe();
         let (output, chunks) = mpsc::channel(OUTPUT_COUNT_MAX);
-        let packer = Packer::new(self.chunks, Arc::clone(&self.pool), output);
-        let (chunk_size, diff_id) = (self.chunks.blob.chunk_size, diff_id.clone());
-        let reader = tokio::task::spawn_blocking(move || read(pipe, packer, chunk_size, &diff_id));
+        let packer = Packer::new(self.cutting.chunks, Arc::clone(&self.pool), output);
+        let (cutting, diff_id) = (self.cutting, diff_id.clone());
+        let reader = tokio::task::spawn_blocking(move || read(pipe, packer, cutting, &diff_id));
         let (pumped, uploaded) = futures::join!(self.pump(number, stream, pieces), self.upload(chunks));
         let read = match reader.await {
             Ok(read) => read,
@@ -98,8 +111,8 @@ impl<'a> Workshop<'a> {
             layer: digest,
             source,
         })?;
-        if let (Some(blob), Some(upload)) = (&worked.blob, upload) {
-            upload.finish(&sha256(blob.id)).await?;
+        if let (Some(file), Some(upload)) = (&worked.file, upload) {
+            upload.finish(&sha256(file.id)).await?;
         }
         self.observer.event(Event::LayerDone {
             layer: number,
@@ -146,10 +159,10 @@ impl<'a> Workshop<'a> {
 fn read(
     mut pipe: PipeReader,
     packer: Packer,
-    chunk_size: u32,
+    cutting: Cutting,
     diff_id: &Digest,
 ) -> Result<Worked, LayerError> {
-    let result = read_layer(&mut pipe, packer, chunk_size, diff_id);
+    let result = read_layer(&mut pipe, packer, cutting, diff_id);
     if result.as_ref().is_err_and(is_damage) {
         // Let the source check the whole blob: a wrong digest explains the damage better than we can.
         pipe.drain();
@@ -160,11 +173,13 @@ fn read(
 fn read_layer(
     pipe: &mut PipeReader,
     mut packer: Packer,
-    chunk_size: u32,
+    cutting: Cutting,
     diff_id: &Digest,
 ) -> Result<Worked, LayerError> {
     let mut reader = Reader::new(HashReader::new(Decoder::new(pipe)?));
-    let changes = layer::read(&mut reader, chunk_size, |content| packer.push(content))?;
+    let changes = layer::read(&mut reader, cutting.chunks.blob.chunk_size, |cut| {
+        packer.push(cut)
+    })?;
     let offset = reader.offset();
     let rest = reader.into_inner().finish();
     let (tar_len, hash) = rest.map_err(|source| TarError::Io { offset, source })?;
@@ -175,13 +190,34 @@ fn read_layer(
             actual: actual.to_string(),
         });
     }
-    let (packed, blob) = packer.finish()?;
+    packer.drain()?;
+    let alone = match cutting.has_bootstrap {
+        true => alone(&changes, packer.chunk_of_slot())?,
+        false => None,
+    };
+    let (packed, file) = packer.finish(alone.as_ref())?;
     Ok(Worked {
         changes,
         packed,
-        blob: blob.map(|blob| blob.info),
+        file,
         tar_len,
     })
+}
+
+/// The layer without those below it, or `None` if it makes no sense without them.
+fn alone(changes: &[Change], chunk_of_slot: &[u32]) -> Result<Option<Tree>, LayerError> {
+    let blob = BlobIndex(0);
+    let chunks: Vec<ChunkId> = (chunk_of_slot.iter())
+        .map(|&index| ChunkId { blob, index })
+        .collect();
+    match overlay::single(changes, &chunks) {
+        Ok(tree) => Ok(Some(tree)),
+        Err(error @ LayerError::Entry { .. }) => {
+            tracing::warn!(%error, "a layer that needs the layers below it gets no bootstrap of its own");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the bytes may have been damaged on their way.
@@ -192,6 +228,8 @@ fn is_damage(error: &LayerError) -> bool {
         LayerError::UnsupportedCompression(_)
         | LayerError::Entry { .. }
         | LayerError::TooManyChunks { .. }
+        | LayerError::Blob(_)
+        | LayerError::Build(_)
         | LayerError::Interrupted => false,
     }
 }

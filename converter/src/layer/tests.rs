@@ -49,8 +49,8 @@ impl Archive {
 
     fn read(&self) -> Result<(Vec<Change>, Vec<Vec<u8>>), LayerError> {
         let mut chunks = Vec::new();
-        let changes = read(&mut Reader::new(&self.0[..]), 4096, |chunk| {
-            chunks.push(chunk);
+        let changes = read(&mut Reader::new(&self.0[..]), 4096, |cut| {
+            chunks.push(cut.content);
             Ok(())
         })?;
         Ok((changes, chunks))
