@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::place::{Place, Stored, sha256};
 
-fn fixture(name: &str) -> Vec<u8> {
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(
         Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/fixtures")
@@ -21,7 +21,7 @@ fn fixture(name: &str) -> Vec<u8> {
     .unwrap()
 }
 
-fn stored(name: &str) -> Stored {
+pub(crate) fn stored(name: &str) -> Stored {
     let bytes = fixture(name);
     let mut tar = Vec::new();
     flate2::read::MultiGzDecoder::new(&bytes[..])

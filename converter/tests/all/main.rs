@@ -6,6 +6,10 @@ mod damage;
 mod fixture;
 mod interrupt;
 mod lessons;
+mod packing;
 mod place;
 mod round_trip;
 mod sources;
+
+#[path = "../../../rafs/tests/all/second.rs"]
+mod second;

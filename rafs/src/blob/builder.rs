@@ -60,6 +60,9 @@ pub struct BlobBuilder {
     uncompressed_len: u64,
 }
 
+/// What makes the bootstrap inside a blob that has none.
+type NoBootstrap = fn(&BlobInfo) -> Result<Vec<u8>, Infallible>;
+
 /// A batch in the blob.
 #[derive(Debug)]
 struct PlacedBatch {
@@ -166,8 +169,7 @@ impl BlobBuilder {
     /// `data_hash` is the running hash over the chunk data; the blob's id is the hash over data and tail.
     /// `None` if the blob has no chunk: such a blob is not written and not listed.
     pub fn finish(self, data_hash: Sha256) -> Option<FinishedBlob> {
-        let no_bootstrap: Option<fn(&BlobInfo) -> Result<Vec<u8>, Infallible>> = None;
-        self.complete(data_hash, no_bootstrap)
+        self.complete(data_hash, None::<NoBootstrap>)
             .unwrap_or_else(|never| match never {})
     }
 

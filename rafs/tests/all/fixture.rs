@@ -10,6 +10,26 @@ use rafs::{ChunkRef, Compressor, FileType, Image, Nid};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
+/// The images.
+pub(crate) const NAMES: [&str; 6] = [
+    "zstd-blake3",
+    "lz4-sha256",
+    "none-sha256",
+    "zstd-chunk64k",
+    "zstd-batch",
+    "zran",
+];
+
+/// A file of an image, or of the folder of images.
+pub(crate) fn load_fixture(image: &str, name: &str) -> Vec<u8> {
+    load(
+        &Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(image),
+        name,
+    )
+}
+
 /// An image with its blobs.
 pub(crate) struct Fixture {
     pub(crate) image: Image<Vec<u8>>,

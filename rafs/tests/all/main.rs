@@ -2,9 +2,12 @@
 
 mod damage;
 mod fixture;
+mod form;
+mod forms;
 mod hostile_blob;
 mod model;
 mod mutation;
 mod own_blob;
 mod random;
 mod round_trip;
+mod second;
