@@ -1,3 +1,6 @@
+//! Order, repetition, batches, and that the pool decides nothing.
+
+use proptest::prelude::*;
 use rafs::blob::BlobOptions;
 use rafs::{Compressor, Digester};
 
@@ -21,9 +24,20 @@ fn whole(content: &[u8]) -> Cut {
     }
 }
 
-/// Packs `contents`; gives chunks by slot, the blob's bytes and the blob.
+/// Packs `contents` as whole files; gives chunks by slot, the blob's bytes and the blob.
 fn pack(options: ChunkOptions, contents: &[Vec<u8>]) -> (Packed, Vec<u8>, Option<BlobInfo>) {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    pack_cuts(options, 3, contents.iter().map(|content| whole(content)))
+}
+
+fn pack_cuts(
+    options: ChunkOptions,
+    thread_count: usize,
+    cuts: impl Iterator<Item = Cut>,
+) -> (Packed, Vec<u8>, Option<BlobInfo>) {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(thread_count)
+        .build()
+        .unwrap();
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
     let collector = std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -33,9 +47,7 @@ fn pack(options: ChunkOptions, contents: &[Vec<u8>]) -> (Packed, Vec<u8>, Option
         bytes
     });
     let mut packer = Packer::new(options, Arc::new(pool), sender);
-    contents
-        .iter()
-        .for_each(|content| packer.push(whole(content)).unwrap());
+    cuts.for_each(|cut| packer.push(cut).unwrap());
     let (packed, file) = packer.finish(None).unwrap();
     let blob = file.map(|file| file.blob.unwrap());
     (packed, collector.join().unwrap(), blob)
@@ -153,4 +165,56 @@ fn a_layer_without_content_may_be_a_bootstrap() {
     assert!(file.blob.is_none());
     assert_eq!(packed.blob_len, bytes.len() as u64);
     assert_eq!(file.id, <[u8; 32]>::from(Sha256::digest(&bytes)));
+}
+
+#[test]
+fn a_blob_without_small_files_is_as_without_batches() {
+    let options = |layout| ChunkOptions {
+        blob: BlobOptions {
+            compressor: Compressor::Zstd,
+            ..OPTIONS.blob
+        },
+        level: 3,
+        layout,
+    };
+    let contents = [vec![1; 4000], vec![2; 3000]];
+    let (_, single, _) = pack(options(Layout::Single), &contents);
+    let (_, batched, _) = pack(options(Layout::Batched { size: 4096 }), &contents);
+    assert_eq!(single, batched);
+}
+
+fn cuts() -> impl Strategy<Value = Vec<(u8, usize, bool)>> {
+    let len = prop_oneof![3 => 1..1500_usize, 1 => 1500..=4096_usize];
+    prop::collection::vec((0..4_u8, len, any::<bool>()), 0..120)
+}
+
+fn layouts() -> impl Strategy<Value = Layout> {
+    prop::sample::select(vec![Layout::Single, Layout::Batched { size: 2048 }, Layout::Flat])
+}
+
+proptest! {
+    #[test]
+    fn every_slot_has_its_content_whatever_the_pool(cuts in cuts(), layout in layouts()) {
+        let compressor = if layout == Layout::Flat { Compressor::None } else { Compressor::Zstd };
+        let options = ChunkOptions {
+            blob: BlobOptions { compressor, ..OPTIONS.blob },
+            level: 1,
+            layout,
+        };
+        let pieces = || cuts.iter().map(|&(byte, len, is_whole)| Cut { content: vec![byte; len], is_whole });
+        let (packed, bytes, blob) = pack_cuts(options, 1, pieces());
+        let (again, same_bytes, _) = pack_cuts(options, 3, pieces());
+        prop_assert_eq!(&bytes, &same_bytes);
+        prop_assert_eq!(&packed.chunk_of_slot, &again.chunk_of_slot);
+        prop_assert_eq!(packed.chunk_of_slot.len(), cuts.len());
+        prop_assert_eq!(packed.blob_len, bytes.len() as u64);
+        let chunks = blob.map_or_else(Vec::new, |blob| blob.chunks);
+        for (piece, &number) in pieces().zip(&packed.chunk_of_slot) {
+            let chunk = &chunks[number as usize];
+            prop_assert_eq!(chunk.uncompressed.len as usize, piece.content.len());
+            prop_assert_eq!(chunk.digest, Digester::Sha256.digest(&piece.content));
+        }
+        let stored: u64 = chunks.iter().map(|chunk| u64::from(chunk.uncompressed.len)).sum();
+        prop_assert_eq!(stored + packed.repeated_len, packed.content_len);
+    }
 }
