@@ -1,8 +1,13 @@
 //! Whatever the options, the image is what its layers say: read with a reader that shares no code with ours.
 
 use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount};
 use serde_json::Value;
 
 use crate::archive::Layer;
@@ -56,8 +61,8 @@ fn file_of(place: &Place, id: &str) -> Vec<u8> {
     std::fs::read(place.blob_path("dst", &format!("sha256:{id}"))).unwrap()
 }
 
-/// Reads the image in `dst`.
-fn image(place: &Place) -> (Vec<Blob>, Vec<Entry>) {
+/// The bootstrap of the image in `dst`.
+fn bootstrap(place: &Place) -> Vec<u8> {
     let layer = std::fs::read(place.blob_path("dst", digests(place).last().unwrap())).unwrap();
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&layer[..]));
     let mut bootstrap = Vec::new();
@@ -67,7 +72,12 @@ fn image(place: &Place) -> (Vec<Blob>, Vec<Entry>) {
             entry.read_to_end(&mut bootstrap).unwrap();
         }
     }
-    second::read(&bootstrap, |id| file_of(place, id))
+    bootstrap
+}
+
+/// Reads the image in `dst`.
+fn image(place: &Place) -> (Vec<Blob>, Vec<Entry>) {
+    second::read(&bootstrap(place), |id| file_of(place, id))
 }
 
 /// Reads the bootstrap inside a layer's blob as the ecosystem's tools do: with the name of the file as the blob's id.
@@ -200,6 +210,135 @@ fn a_flat_blob_starts_with_its_device() {
     let file = file_of(&place, &image(&place).0[0].id);
     assert_eq!((&file[..10_000], &file[12_288..17_288]), (&one[..], &two[..]));
     assert!(file[10_000..12_288].iter().all(|&byte| byte == 0));
+}
+
+/// The layer files that the reference builder made of the same layers, by the digests of their chunks.
+fn reference(name: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../rafs/tests/fixtures")
+        .join(name);
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let blobs = entries.filter(|path| path.file_stem().unwrap().len() == 64);
+    let unpacked = blobs.map(|path| zstd::decode_all(&std::fs::read(path).unwrap()[..]).unwrap());
+    unpacked
+        .map(|file| (section(&file, "blob.digest"), file))
+        .collect()
+}
+
+/// A section of a layer file, expanded.
+fn section(file: &[u8], name: &str) -> Vec<u8> {
+    let sections = file::toc(file);
+    let section = sections.iter().find(|section| section.name == name).unwrap();
+    match name {
+        "image.blob" => file[section.stored.clone()].to_vec(),
+        _ => file::plain(section, &file[section.stored.clone()]),
+    }
+}
+
+/// Where chunk infos of 24 bytes and batches agree with those of another builder: everywhere but in stored sizes and
+/// offsets, and in checksums, which we do not write.
+fn shape(infos: &[u8], chunk_count: usize) -> Vec<Vec<u8>> {
+    let (infos, batches) = infos.split_at(24 * chunk_count);
+    let info = |info: &[u8]| {
+        let is_member = info[7] & 4 != 0;
+        let mut shape = info[..8].to_vec();
+        shape[7] &= 0xF;
+        shape.extend_from_slice(if is_member { &info[16..] } else { &[] });
+        shape
+    };
+    let infos = infos.chunks_exact(24).map(info);
+    infos
+        .chain(batches.chunks_exact(40).map(|batch| batch[4..].to_vec()))
+        .collect()
+}
+
+#[test]
+fn chunks_are_those_of_the_reference_builder() {
+    for (name, options) in [
+        ("zstd-blake3", &["--digester", "blake3"][..]),
+        ("lz4-sha256", &["--compressor", "lz4"]),
+        ("none-sha256", &["--compressor", "none"]),
+        ("zstd-chunk64k", &["--chunk-size", "64KiB"]),
+        ("zstd-batch", &["--batch-size", "64KiB"]),
+    ] {
+        let place = Place::new();
+        place.stored_image(&[stored("layer1.tar.gz"), stored("layer2.tar.gz")]);
+        place
+            .convert(&[options, &["--layer-bootstraps"]].concat())
+            .success();
+        let reference = reference(name);
+        for digest in digests(&place).iter().take(2) {
+            let ours = file_of(&place, &digest["sha256:".len()..]);
+            let digests = section(&ours, "blob.digest");
+            // Found by the digests of all chunks in order, so these are equal.
+            let theirs = &reference[&digests];
+            let equal: &[&str] = match name {
+                "none-sha256" => &["image.blob", "blob.meta"],
+                _ => &[],
+            };
+            for section_name in equal {
+                assert_eq!(
+                    section(&ours, section_name),
+                    section(theirs, section_name),
+                    "{section_name}"
+                );
+            }
+            if name == "zstd-batch" {
+                let shape = |file: &[u8]| shape(&section(file, "blob.meta"), digests.len() / 32);
+                assert_eq!(shape(&ours), shape(theirs));
+            }
+        }
+    }
+}
+
+/// A mount that ends with the test.
+struct Mount(PathBuf);
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn the_kernel_takes_flat_blobs_for_devices() {
+    let place = Place::new();
+    place.stored_image(&[stored("layer1.tar.gz"), stored("layer2.tar.gz")]);
+    place.convert(&["--flat"]).success();
+    let (blobs, entries) = image(&place);
+    let [boot, point] = ["boot", "mnt"].map(|name| place.path(name));
+    std::fs::write(&boot, bootstrap(&place)).unwrap();
+    std::fs::create_dir(&point).unwrap();
+    let devices = blobs.iter().map(|blob| {
+        let path = place.blob_path("dst", &format!("sha256:{}", blob.id));
+        format!("device={}", path.display())
+    });
+    let options = CString::new(devices.collect::<Vec<_>>().join(",")).unwrap();
+    let mounted = mount(
+        &boot,
+        &point,
+        "erofs",
+        MountFlags::RDONLY,
+        Some(options.as_c_str()),
+    );
+    match mounted {
+        Ok(()) => {}
+        // Not root, no EROFS, or none that mounts files (before 6.12).
+        Err(Errno::PERM | Errno::NODEV | Errno::NOTBLK) => return,
+        Err(error) => panic!("{error}"),
+    }
+    let mount = Mount(point);
+    let mut file_count = 0;
+    for entry in &entries {
+        let path = mount.0.join(OsStr::from_bytes(&entry.path));
+        if path.symlink_metadata().unwrap().is_file() {
+            assert_eq!(std::fs::read(&path).unwrap(), entry.data, "{}", path.display());
+            file_count += 1;
+        }
+    }
+    assert!(file_count > 100);
 }
 
 #[test]
