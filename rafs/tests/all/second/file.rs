@@ -52,60 +52,22 @@ impl BlobFile {
         };
         let plain = chunk_infos(blob, &infos_of);
         let header = header(blob, &infos_of);
-        let infos: Vec<Info> = match blob.features & 4 {
-            0 => plain.chunks_exact(16).map(info_v1).collect(),
-            _ => plain[..24 * blob.chunk_count as usize]
-                .chunks_exact(24)
-                .map(info_v2)
-                .collect(),
-        };
-        assert_eq!(infos.len(), blob.chunk_count as usize);
+        let infos = infos(&plain, blob);
         let contexts = contexts(&plain, header, blob);
         let sections = sections(&infos_of, blob);
         let digests = sections.iter().find(|section| section.name == "blob.digest");
         let digests = digests.map(|section| &infos_of[section.stored.clone()]);
-        let stream = match is_zran {
-            true => {
-                let mut stream = Vec::new();
+        let mut data = Vec::new();
+        match is_zran {
+            true => drop(
                 flate2::read::MultiGzDecoder::new(&file[..])
-                    .read_to_end(&mut stream)
-                    .unwrap();
-                stream
-            }
-            false => Vec::new(),
-        };
-        let mut next = 0;
-        for info in &infos {
-            assert_eq!(info.uncompressed.0, next, "chunks follow each other");
-            next += u64::from(info.uncompressed.1).next_multiple_of(4096);
+                    .read_to_end(&mut data)
+                    .unwrap(),
+            ),
+            false => data = file,
         }
-        assert_eq!(next, blob.uncompressed_size);
         let chunks = table.map(|(number, row)| {
-            let info = &infos[number as usize];
-            assert_eq!(info.uncompressed, row.uncompressed);
-            let content = match (is_zran, info.flags & 4 != 0) {
-                (true, _) => {
-                    let start = u64_at(&contexts[info.part.0], 8) as usize + info.part.1;
-                    stream[start..start + info.uncompressed.1 as usize].to_vec()
-                }
-                (false, true) => {
-                    assert_eq!(
-                        (row.compressed, row.flags & 9),
-                        ((0, 0), 0),
-                        "members of batches are elsewhere"
-                    );
-                    member(blob, &file, info, &contexts)
-                }
-                (false, false) => {
-                    assert_eq!(row.compressed, info.compressed);
-                    let is_raw = info.compressed.1 == info.uncompressed.1;
-                    assert_eq!(
-                        (u64::from(row.flags) & 1, info.flags & 1),
-                        (u64::from(!is_raw), u64::from(!is_raw))
-                    );
-                    expand(blob.compressor, &file, info.compressed, info.uncompressed.1)
-                }
-            };
+            let content = content(blob, &data, &infos[number as usize], row, &contexts);
             let digest = match blob.digester {
                 0 => blake3::hash(&content).as_bytes().to_vec(),
                 _ => Sha256::digest(&content).to_vec(),
@@ -123,6 +85,47 @@ impl BlobFile {
     pub(crate) fn chunk(&self, number: u32) -> &[u8] {
         &self.chunks[&number]
     }
+}
+
+/// Reads the chunk infos, which follow each other in the uncompressed image.
+fn infos(plain: &[u8], blob: &Blob) -> Vec<Info> {
+    let count = blob.chunk_count as usize;
+    let infos: Vec<Info> = match blob.features & 4 {
+        0 => plain.chunks_exact(16).map(info_v1).collect(),
+        _ => plain[..24 * count].chunks_exact(24).map(info_v2).collect(),
+    };
+    assert_eq!(infos.len(), count);
+    let mut next = 0;
+    for info in &infos {
+        assert_eq!(info.uncompressed.0, next, "chunks follow each other");
+        next += u64::from(info.uncompressed.1).next_multiple_of(4096);
+    }
+    assert_eq!(next, blob.uncompressed_size);
+    infos
+}
+
+/// The content of a chunk. `data` is the file, of a gzip layer its output.
+fn content(blob: &Blob, data: &[u8], info: &Info, row: &Chunk, contexts: &[Vec<u8>]) -> Vec<u8> {
+    assert_eq!(info.uncompressed, row.uncompressed);
+    if blob.features & 8 != 0 {
+        let start = u64_at(&contexts[info.part.0], 8) as usize + info.part.1;
+        return data[start..start + info.uncompressed.1 as usize].to_vec();
+    }
+    if info.flags & 4 != 0 {
+        assert_eq!(
+            (row.compressed, row.flags & 9),
+            ((0, 0), 0),
+            "members of batches are elsewhere"
+        );
+        return member(blob, data, info, contexts);
+    }
+    assert_eq!(row.compressed, info.compressed);
+    let is_compressed = u64::from(info.compressed.1 != info.uncompressed.1);
+    assert_eq!(
+        (u64::from(row.flags) & 1, info.flags & 1),
+        (is_compressed, is_compressed)
+    );
+    expand(blob.compressor, data, info.compressed, info.uncompressed.1)
 }
 
 fn expand(compressor: u32, file: &[u8], stored: (u64, u32), len: u32) -> Vec<u8> {
