@@ -16,7 +16,7 @@ pub(crate) mod blob;
 pub(crate) mod meta;
 mod state;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -128,25 +128,51 @@ impl Cache {
         blob
     }
 
-    /// Deletes the files of a blob that no image needs any more. Who has it open reads on: the space is free when the
-    /// last of them is done. A blob that is opened again starts anew.
-    pub(crate) fn discard(&self, blob: &Arc<Blob>) {
-        let id = blob.shape().id;
+    /// Deletes the files of all blobs but those in `keep`, and returns how many blobs that were. Who has one open
+    /// reads on: the space is free when the last of them is done. A blob that is opened again starts anew.
+    ///
+    /// Goes on after a blob that cannot be deleted.
+    ///
+    /// # Errors
+    /// The folder cannot be listed; else the first blob that could not be deleted.
+    pub(crate) fn retain(&self, keep: &HashSet<BlobId>) -> io::Result<usize> {
+        let mut count = 0;
+        let mut failure = None;
+        for id in self.ids()?.into_iter().filter(|id| !keep.contains(id)) {
+            match self.discard(id) {
+                Ok(()) => count += 1,
+                Err(error) => {
+                    tracing::warn!(blob = %id, %error, "cannot delete a blob that is no longer needed");
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        failure.map_or(Ok(count), Err)
+    }
+
+    fn discard(&self, id: BlobId) -> io::Result<()> {
         // Held over the deletion, so that nobody opens the files in the middle of it.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_kept_here = open
-            .get(&id)
-            .is_some_and(|kept| std::ptr::eq(kept.as_ptr(), Arc::as_ptr(blob)));
-        if !is_kept_here {
-            return;
-        }
         open.remove(&id);
         match std::fs::remove_dir_all(self.dir_of(id)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(blob = %id, %error, "cannot delete a blob that is no longer needed");
-            }
-            _ => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
+    }
+
+    /// The blobs that have a folder. What is no blob's folder is none of ours and left out.
+    fn ids(&self) -> io::Result<Vec<BlobId>> {
+        let mut ids = Vec::new();
+        for shelf in std::fs::read_dir(&self.root)? {
+            let shelf = shelf?;
+            if !shelf.file_type()?.is_dir() {
+                continue;
+            }
+            for blob in std::fs::read_dir(shelf.path())? {
+                ids.extend(blob?.file_name().to_str().and_then(BlobId::parse));
+            }
+        }
+        Ok(ids)
     }
 
     fn dir_of(&self, id: BlobId) -> PathBuf {

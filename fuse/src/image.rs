@@ -7,6 +7,7 @@
 //! kept is a mapped file and a few tables.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,6 +18,35 @@ use crate::cache::{BlobId, Cache, Shape};
 use crate::fetch::{Engine, Supply, SupplySpec};
 use crate::mapping::FileMap;
 use crate::server::{Error, ImageId, ImageSpec, ImageStatus};
+
+/// The names of the blobs that an image uses.
+pub(crate) fn blob_ids(bootstrap: &Path) -> Result<Vec<BlobId>, Error> {
+    let ids = open(bootstrap)?
+        .blobs()
+        .iter()
+        .map(id_of)
+        .collect::<Result<_, _>>();
+    ids.map_err(|source| Error::Bootstrap {
+        path: bootstrap.to_owned(),
+        source,
+    })
+}
+
+fn open(bootstrap: &Path) -> Result<Image<FileMap>, Error> {
+    let map = FileMap::open(bootstrap).map_err(|source| Error::Io {
+        what: format!("bootstrap {}", bootstrap.display()),
+        source,
+    })?;
+    Image::open(map).map_err(|source| Error::Bootstrap {
+        path: bootstrap.to_owned(),
+        source,
+    })
+}
+
+fn id_of(blob: &rafs::image::Blob) -> Result<BlobId, rafs::Error> {
+    let what = "the id of a blob is not a sha256";
+    BlobId::parse(&blob.id).ok_or(rafs::Error::Corrupt { what, offset: 0 })
+}
 
 /// An image that is served.
 pub(crate) struct Served {
@@ -36,23 +66,17 @@ impl Served {
             bootstrap,
             source,
         } = spec;
-        let map = FileMap::open(&bootstrap).map_err(|source| Error::Io {
-            what: format!("bootstrap {}", bootstrap.display()),
-            source,
-        })?;
         let refuse = |source| Error::Bootstrap {
             path: bootstrap.clone(),
             source,
         };
-        let image = Arc::new(Image::open(map).map_err(refuse)?);
+        let image = Arc::new(open(&bootstrap)?);
         let blobs = image
             .blobs()
             .iter()
             .map(|blob| {
-                let what = "the id of a blob is not a sha256";
-                let id = BlobId::parse(&blob.id).ok_or(rafs::Error::Corrupt { what, offset: 0 })?;
                 let shape = Shape {
-                    id,
+                    id: id_of(blob)?,
                     chunk_count: blob.chunk_count,
                     uncompressed_size: blob.uncompressed_size,
                     digester: blob.digester,

@@ -1,12 +1,14 @@
 //! The FUSE session of a node and the images in it.
 
+use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::cache::{Blob, Cache};
+use crate::cache::Cache;
 use crate::fetch::Engine;
-use crate::image::Served;
+use crate::image::{self, Served};
 use crate::mount::Trust;
 use crate::session::{self, Mounted};
 use crate::source::BlobSource;
@@ -79,8 +81,18 @@ pub enum Error {
         /// What was tried.
         what: String,
         /// Why not.
-        source: std::io::Error,
+        source: io::Error,
     },
+}
+
+impl Error {
+    /// Whether trying again cannot help.
+    fn is_for_ever(&self) -> bool {
+        match self {
+            Error::Bootstrap { .. } | Error::ImageNumber(_) => true,
+            Error::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        }
+    }
 }
 
 /// The FUSE session of a node: `images/<id>/...` under one mount. Dropping it unmounts.
@@ -90,6 +102,8 @@ pub struct Server {
     tree: Arc<Tree>,
     engine: Arc<Engine>,
     cache: Cache,
+    /// Held shared while an image opens its blobs, and alone while blobs are deleted.
+    opening: RwLock<()>,
     mounted: Option<Mounted>,
 }
 
@@ -131,6 +145,7 @@ impl Server {
             tree: Arc::new(Tree::new(top)),
             engine: Engine::new(runtime, config.read_deadline),
             cache,
+            opening: RwLock::default(),
             mounted: None,
         };
         if let Some(image) = image {
@@ -160,38 +175,52 @@ impl Server {
         if self.tree.images.relist(image.id.0) {
             return Ok(());
         }
-        self.tree
-            .images
-            .add(Served::open(image, &self.cache, &self.engine)?);
+        let _opening = self.opening.read().unwrap_or_else(PoisonError::into_inner);
+        let served = Served::open(image, &self.cache, &self.engine)?;
+        self.tree.images.add(served);
         Ok(())
     }
 
-    /// Stops to serve an image, and deletes what the cache has of it alone. Open files read on until closed; then the
-    /// disk space is free.
+    /// Stops to serve an image. Open files read on until closed. What the cache has of it stays until
+    /// [`Server::reclaim`].
     pub fn remove(&self, id: ImageId) {
-        let removed = self.tree.images.listed(id.0);
         if self.tree.images.remove(id.0)
             && let Some(mounted) = &self.mounted
         {
             mounted.forget_image(&id.0.to_string());
         }
-        if let Some(removed) = removed {
-            self.discard_blobs(&removed);
-        }
     }
 
-    /// Deletes the cached blobs of an image that no listed image shares. One that is just being added may share them
-    /// too: it then fills files that have no name any more, and whoever comes later makes new ones.
-    fn discard_blobs(&self, removed: &Served) {
-        let others = self.tree.images.all();
-        let is_shared = |blob: &Arc<Blob>| {
-            let mut theirs = others.iter().flat_map(|other| other.supply.blobs());
-            theirs.any(|their| Arc::ptr_eq(their, blob))
-        };
-        let blobs = removed.supply.blobs();
-        blobs
-            .filter(|blob| !is_shared(blob))
-            .for_each(|blob| self.cache.discard(blob));
+    /// Deletes the cached blobs that no image needs, and returns how many those were. Needed is what a served image
+    /// uses, and what one of the bootstraps in `keep` names: those of images that are to be served later. Open files
+    /// of removed images read on; the disk space is free when they are closed.
+    ///
+    /// A bootstrap that is gone or damaged needs nothing, since it can never be served. An image that is added later,
+    /// without being in `keep`, fetches its data again.
+    ///
+    /// # Errors
+    /// A bootstrap cannot be read for another reason: then nothing is deleted. Else the cache's folder refused; what
+    /// could be deleted is.
+    pub fn reclaim(&self, keep: &[PathBuf]) -> Result<usize, Error> {
+        let mut needed = HashSet::new();
+        for bootstrap in keep {
+            match image::blob_ids(bootstrap) {
+                Ok(ids) => needed.extend(ids),
+                Err(error) if error.is_for_ever() => {
+                    tracing::warn!(%error, "nothing is kept for an image that cannot be served");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // From here on no image is half-way open: what is needed is needed by a listed one.
+        let _alone = self.opening.write().unwrap_or_else(PoisonError::into_inner);
+        for served in self.tree.images.all() {
+            needed.extend(served.supply.blobs().map(|blob| blob.shape().id));
+        }
+        self.cache.retain(&needed).map_err(|source| Error::Io {
+            what: "delete unneeded blobs".to_owned(),
+            source,
+        })
     }
 
     /// The folder that shows an image.

@@ -52,19 +52,25 @@ fn a_blob_is_opened_once_and_shared() {
 }
 
 #[test]
-fn a_discarded_blob_leaves_no_files_and_starts_anew() {
+fn blobs_that_nobody_keeps_leave_no_files_and_start_anew() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path()).unwrap();
-    let one = cache.blob(&shape());
-    let files = cache.dir_of(shape().id);
-    assert!(files.is_dir());
-    cache.discard(&one);
-    assert!(!files.exists());
+    let kept = Shape {
+        id: BlobId::parse(&"0e".repeat(32)).unwrap(),
+        ..shape()
+    };
+    let (one, other) = (cache.blob(&shape()), cache.blob(&kept));
+    std::fs::create_dir_all(cache.root.join("0f/not a blob")).unwrap();
+    std::fs::write(cache.root.join("file"), "").unwrap();
+    let keep = HashSet::from([kept.id]);
+    assert_eq!(cache.retain(&keep).unwrap(), 1);
+    assert!(!cache.dir_of(shape().id).exists() && cache.dir_of(kept.id).is_dir());
+    assert!(cache.root.join("0f/not a blob").is_dir());
+    assert_eq!(cache.retain(&keep).unwrap(), 0);
+
     let two = cache.blob(&shape());
-    assert!(files.is_dir() && !Arc::ptr_eq(&one, &two));
-    // The first has no files any more, so it must not take the second's with it.
-    cache.discard(&one);
-    assert!(files.is_dir());
+    assert!(cache.dir_of(shape().id).is_dir() && !Arc::ptr_eq(&one, &two));
+    assert!(Arc::ptr_eq(&other, &cache.blob(&kept)));
 }
 
 #[test]

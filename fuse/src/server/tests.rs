@@ -1,6 +1,7 @@
 //! Servers mounted for real. These tests need root.
 
 mod fault;
+mod reclaim;
 mod shared;
 mod show;
 
