@@ -13,7 +13,7 @@ mod index;
 use oci_spec::image::{Descriptor, ImageManifest};
 
 pub use self::bootstrap::{BOOTSTRAP_LEN_MAX, bootstrap_layer, fetch_bootstrap};
-pub use self::index::{Prefer, choose};
+pub use self::index::{Prefer, choose, fitting_count};
 
 /// Media type of a data blob.
 pub const BLOB_MEDIA_TYPE: &str = "application/vnd.oci.image.layer.nydus.blob.v1";

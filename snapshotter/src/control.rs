@@ -60,7 +60,7 @@ impl ControlService {
             manifest_digest: origin
                 .and_then(|origin| origin.manifest.clone())
                 .unwrap_or_default(),
-            bootstrap_digest: String::new(),
+            bootstrap_digest: bootstrap.bootstrap_digest.clone().unwrap_or_default(),
             total_bytes: numbers.bytes_total,
             local_bytes: numbers.bytes_local,
             fetched_bytes: numbers.bytes_fetched,

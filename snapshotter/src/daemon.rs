@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::node::NodeError;
 use self::node::RootLock;
+use crate::background::Background;
 use crate::config::Config;
 use crate::control::ControlService;
 use crate::engine::Engine;
@@ -54,6 +55,7 @@ pub struct Daemon {
     control: UnixListener,
     service: Service,
     control_service: ControlService,
+    background: Background,
     mounter: Arc<FuseMounter>,
     address: PathBuf,
     layout: Layout,
@@ -65,6 +67,7 @@ impl Daemon {
     /// Starts a daemon: takes the root, mounts, serves what is known, listens. Needs a tokio runtime.
     pub async fn start(config: &Config) -> Result<Self, Error> {
         config.check()?;
+        node::require_root()?;
         let layout = Layout::new(&config.root, &config.run_dir);
         let address = config.address.clone().unwrap_or_else(|| layout.address());
         node::create_dirs(&layout)?;
@@ -88,6 +91,7 @@ impl Daemon {
             snapshots,
             control,
             service: Service::new(engine.clone()),
+            background: engine.background().clone(),
             control_service: ControlService::new(engine, layout.clone()),
             mounter,
             address,
@@ -131,6 +135,7 @@ impl Daemon {
         };
         socket::remove(&self.address);
         socket::remove(&self.layout.control());
+        self.background.end().await;
         match Arc::try_unwrap(self.mounter) {
             Ok(mounter) => mounter.stop().await?,
             // A call that did not end holds it.

@@ -1,18 +1,23 @@
 //! What the ten calls do, in our own types: plans from `plan`, rows in `store`, folders on disk, images served.
 
+mod content;
 mod staging;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use containerd_client::types::Mount;
 
 use self::staging::Staging;
+use crate::background::Background;
 use crate::image::Images;
-use crate::layout::{BOOTSTRAP_IN_LAYER, Layout};
+use crate::layout::Layout;
 use crate::mount::{Folders, OverlayOptions, mounts};
 use crate::plan::{self, Plan, Stack};
-use crate::store::{Kind, LabelChange, Labels, NewSnapshot, Role, Snapshot, SnapshotId, Store, Usage};
+use crate::store::{
+    Content, Kind, LabelChange, Labels, NewSnapshot, Role, Snapshot, SnapshotId, Store, Usage,
+};
 use crate::{Error, Result, cleanup, usage};
 
 /// The disk side: the database and the folders. Its work blocks.
@@ -27,6 +32,9 @@ pub struct Engine {
     disk: Arc<Disk>,
     images: Arc<Images>,
     overlay: OverlayOptions,
+    background: Background,
+    /// An image may be gone whose data is still in the cache.
+    has_garbage: Arc<AtomicBool>,
 }
 
 impl Engine {
@@ -36,7 +44,15 @@ impl Engine {
             disk: Arc::new(Disk { store, layout }),
             images,
             overlay: OverlayOptions::probe(),
+            background: Background::default(),
+            // Whatever happened while no daemon ran.
+            has_garbage: Arc::new(AtomicBool::new(true)),
         }
+    }
+
+    /// What goes on while no call waits for it.
+    pub fn background(&self) -> &Background {
+        &self.background
     }
 
     /// The images being served.
@@ -56,6 +72,7 @@ impl Engine {
             })
             .await?;
         self.images.restore(&known).await;
+        self.reclaim_later();
         Ok(())
     }
 
@@ -130,22 +147,47 @@ impl Engine {
         Ok(self.list(snapshot, &lowers))
     }
 
-    /// Finishes an active snapshot. Labels are replaced; what is known of the image stays.
+    /// Finishes an active snapshot. Labels are replaced; what is known of the image stays. An image whose bootstrap
+    /// this is will be served soon, so that its first container does not wait for it.
     pub async fn commit(&self, key: String, name: String, labels: Labels) -> Result<Snapshot> {
-        self.blocking(move |disk| {
+        let committing = self.blocking(move |disk| {
             let snapshot = disk.store.get(&key)?;
-            if snapshot.role == Role::Bootstrap {
-                require_bootstrap(&disk.layout.content(snapshot.id))?;
+            let folder = disk.layout.content(snapshot.id);
+            let content = Content {
+                bootstrap: match snapshot.role {
+                    Role::Bootstrap => Some(content::bootstrap_digest(&folder)?),
+                    Role::Ordinary | Role::Data => None,
+                },
+                usage: usage::measure(&folder)?,
+            };
+            disk.store.commit(&key, &name, labels, content)
+        });
+        let snapshot = committing.await?;
+        if snapshot.role == Role::Bootstrap {
+            self.serve_later(snapshot.clone());
+        }
+        Ok(snapshot)
+    }
+
+    fn serve_later(&self, bootstrap: Snapshot) {
+        let engine = self.clone();
+        self.background.spawn(async move {
+            if let Err(error) = engine.images.serve(&bootstrap).await {
+                tracing::warn!(snapshot = bootstrap.name, %error, "cannot serve an image yet");
             }
-            let usage = usage::measure(&disk.layout.content(snapshot.id))?;
-            disk.store.commit(&key, &name, labels, usage)
-        })
-        .await
+            // It may have been removed meanwhile, and the cleanup may have been too early to see it.
+            if let Err(error) = engine.hide_unknown().await {
+                tracing::warn!(%error, "cannot tell which images are gone");
+            }
+        });
     }
 
     /// Forgets a snapshot; its folder is left to [`Engine::cleanup`].
     pub async fn remove(&self, key: String) -> Result<()> {
-        self.blocking(move |disk| disk.store.remove(&key)).await?;
+        let removed = self.blocking(move |disk| disk.store.remove(&key)).await?;
+        if removed.image.is_some() {
+            self.has_garbage.store(true, Ordering::Release);
+        }
         Ok(())
     }
 
@@ -193,21 +235,50 @@ impl Engine {
         }
     }
 
-    /// Hides images and deletes folders of removed snapshots.
+    /// Hides images and deletes folders of removed snapshots; begins to delete what the cache has of them.
     pub async fn cleanup(&self) -> Result<()> {
-        let served = self.images.ids();
-        let known = self.known_images().await?;
-        for id in served
-            .into_iter()
-            .filter(|id| !known.iter().any(|(known, _)| known == id))
-        {
-            self.images.forget(id).await;
-        }
+        self.hide_unknown().await?;
+        self.reclaim_later();
         let deleted = self
             .blocking(|disk| cleanup::sweep(&disk.layout, &disk.store, false))
             .await?;
         tracing::debug!(deleted, "cleanup");
         Ok(())
+    }
+
+    /// Stops to serve images that were removed.
+    async fn hide_unknown(&self) -> Result<()> {
+        // What is served is asked first: an image that comes in between is known.
+        let served = self.images.ids();
+        let known = self.known_images().await?;
+        let is_known = |id: &fuse::ImageId| known.iter().any(|(known, _)| known == id);
+        for id in served.into_iter().filter(|id| !is_known(id)) {
+            self.images.forget(id).await;
+        }
+        Ok(())
+    }
+
+    /// Deletes cached data of removed images, if there may be any. A failure is left for the next time.
+    fn reclaim_later(&self) {
+        if !self.has_garbage.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let engine = self.clone();
+        self.background.spawn(async move {
+            match engine.reclaim().await {
+                Ok(deleted) => tracing::debug!(deleted, "deleted cached blobs that no image needs"),
+                Err(error) => {
+                    engine.has_garbage.store(true, Ordering::Release);
+                    tracing::warn!(%error, "cannot delete cached blobs that no image needs");
+                }
+            }
+        });
+    }
+
+    async fn reclaim(&self) -> Result<usize> {
+        let known = self.known_images().await?;
+        let reclaimed = self.images.reclaim(&known).await;
+        reclaimed.map_err(|source| Error::Cache(Box::new(source)))
     }
 
     /// The ancestors of a new snapshot, nearest first.
@@ -294,19 +365,4 @@ impl Engine {
             .await
             .unwrap_or(Err(Error::Stopping))
     }
-}
-
-/// Checks that a bootstrap layer holds a bootstrap. No part of its path may be a link: that would lead out.
-fn require_bootstrap(content: &Path) -> Result<()> {
-    let file = content.join(BOOTSTRAP_IN_LAYER);
-    let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-    let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
-    if file.parent().is_some_and(is_dir) && is_file(&file) {
-        return Ok(());
-    }
-    let reason = format!("it has no file {BOOTSTRAP_IN_LAYER}; hint: convert the image again");
-    Err(Error::Invalid {
-        field: "bootstrap layer",
-        reason,
-    })
 }

@@ -94,6 +94,9 @@ pub enum Error {
         /// Why.
         source: Box<MountError>,
     },
+    /// The cache refused.
+    #[error("cache: {0}")]
+    Cache(#[source] Box<MountError>),
     /// The database refused.
     #[error("store: {}{}", .0, store_hint(.0))]
     Store(Box<redb::Error>),

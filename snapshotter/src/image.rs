@@ -93,6 +93,13 @@ impl Images {
         }
     }
 
+    /// Deletes cached data of images that are no longer known. Returns how many blobs.
+    pub async fn reclaim(&self, known: &[(ImageId, Snapshot)]) -> Result<usize, MountError> {
+        let bootstraps = known.iter();
+        let bootstraps = bootstraps.map(|(_, snapshot)| self.layout.bootstrap(snapshot.id));
+        self.mounter.reclaim(bootstraps.collect()).await
+    }
+
     /// Whether and since when an image is visible.
     pub fn served(&self, id: ImageId) -> Option<Served> {
         self.slots().get(&id)?.get().cloned()

@@ -1,4 +1,5 @@
-//! Labels that carry meaning, and what they say about a layer.
+//! Labels that carry meaning, and what they say about a layer. Containerd hands the marks of RAFS layers,
+//! [`proto::lazy::BLOB_ANNOTATION`] and [`proto::lazy::BOOTSTRAP_ANNOTATION`], down from the layers' descriptors.
 
 use std::collections::HashMap;
 
@@ -8,11 +9,6 @@ use crate::store::{Labels, Origin};
 pub const SNAPSHOT_REF: &str = "containerd.io/snapshot.ref";
 /// Prefix of labels that containerd hands down from layer descriptors.
 pub const SNAPSHOT_PREFIX: &str = "containerd.io/snapshot/";
-
-/// Marks a layer that is a RAFS blob.
-pub const NYDUS_BLOB: &str = "containerd.io/snapshot/nydus-blob";
-/// Marks the layer with the bootstrap.
-pub const NYDUS_BOOTSTRAP: &str = "containerd.io/snapshot/nydus-bootstrap";
 
 /// Reference of the image, as CRI, nerdctl and containerd's transfer service tell.
 pub const CRI_IMAGE_REF: &str = "containerd.io/snapshot/cri.image-ref";

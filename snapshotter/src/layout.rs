@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use proto::lazy::BOOTSTRAP_PATH;
+
 use crate::store::SnapshotId;
 
 /// Prefix of folders that are being made; they are renamed to their number when complete.
@@ -9,9 +11,6 @@ pub(crate) const NEW_PREFIX: &str = "new-";
 
 /// Prefix of folders nobody needs any more.
 pub(crate) const DEAD_PREFIX: &str = "dead-";
-
-/// Where a bootstrap layer keeps the bootstrap, below the snapshot's content.
-pub(crate) const BOOTSTRAP_IN_LAYER: &str = "image/image.boot";
 
 /// The folders of one daemon: what lasts under the root, what a reboot may lose under the run folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +75,7 @@ impl Layout {
 
     /// Bootstrap of the image whose bootstrap layer this is.
     pub fn bootstrap(&self, id: SnapshotId) -> PathBuf {
-        self.content(id).join(BOOTSTRAP_IN_LAYER)
+        self.content(id).join(BOOTSTRAP_PATH)
     }
 
     /// Socket containerd talks to, unless the configuration names another.

@@ -10,13 +10,13 @@
 //! | [`store`] | the database: one transaction per call |
 //! | [`mount`] | lists of mounts for containerd to perform |
 //! | [`image`] | the images being served; [`mounter`] makes one visible |
+//! | [`background`] | work that no call waits for |
 //! | [`cleanup`], [`usage`], [`filter`], [`layout`] | folders taken back, space measured, `List` filters, places on disk |
 //!
 //! Around them: [`config`] (the file), [`daemon`] (start, listen, stop), [`control`] (what operators ask),
-//! [`resolve`] and [`bootstrap`] (an image by name, and its metadata), [`pull`] (for clients whose own pull tells a
-//! snapshotter nothing), [`containerd_config`] (what to add to containerd's configuration).
+//! [`resolve`] (an image by name), [`pull`] (for clients whose own pull tells a snapshotter nothing), [`containerd_config`] (what to add to containerd's configuration).
 
-pub mod bootstrap;
+pub mod background;
 pub mod cleanup;
 pub mod config;
 pub mod containerd_config;

@@ -46,6 +46,8 @@ pub trait Mounter: Send + Sync + 'static {
     async fn mount(&self, image: &Image) -> Result<PathBuf, MountError>;
     /// Hides an image. Files that are open stay readable.
     async fn unmount(&self, id: ImageId);
+    /// Deletes cached data that neither a visible image needs nor one of these bootstraps. Returns how many blobs.
+    async fn reclaim(&self, keep: Vec<PathBuf>) -> Result<usize, MountError>;
     /// Numbers of a visible image.
     fn status(&self, id: ImageId) -> Option<ImageStatus>;
 }
@@ -104,6 +106,11 @@ impl Mounter for FuseMounter {
         if let Err(error) = removing.await {
             tracing::debug!(image = id.0, %error, "image not hidden, the session is ending");
         }
+    }
+
+    async fn reclaim(&self, keep: Vec<PathBuf>) -> Result<usize, MountError> {
+        let server = Arc::clone(&self.server);
+        blocking(move || Ok(server.reclaim(&keep)?)).await
     }
 
     fn status(&self, id: ImageId) -> Option<ImageStatus> {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use proto::lazy::{BLOB_ANNOTATION, BOOTSTRAP_ANNOTATION};
+
 use crate::label;
 use crate::store::{Labels, Origin, Role, Snapshot, SnapshotId};
 use crate::{Error, Result};
@@ -81,7 +83,7 @@ pub fn prepare(labels: &Labels, parents: &[Snapshot]) -> Result<(Plan, Reason)> 
         label::origin(labels).or_else(inherited)
     };
     let target = labels.get(label::SNAPSHOT_REF);
-    if labels.contains_key(label::NYDUS_BOOTSTRAP) {
+    if labels.contains_key(BOOTSTRAP_ANNOTATION) {
         let layer = || {
             labels
                 .get(label::CRI_LAYER_DIGEST)
@@ -92,7 +94,7 @@ pub fn prepare(labels: &Labels, parents: &[Snapshot]) -> Result<(Plan, Reason)> 
         let origin = origin().ok_or_else(|| Error::NoImageReference { layer: layer() })?;
         return Ok((Plan::Bootstrap { origin }, Reason::BootstrapLayer));
     }
-    let is_data = labels.contains_key(label::NYDUS_BLOB);
+    let is_data = labels.contains_key(BLOB_ANNOTATION);
     if let (true, Some(reference)) = (is_data, target) {
         let plan = Plan::RemoteData {
             reference: reference.clone(),

@@ -35,9 +35,6 @@ pub enum Error {
     /// Only registries can be read again later, when a container needs the data.
     #[error("{0} is not in a registry; hint: push it first, for example with `slipway convert` or skopeo")]
     NotInRegistry(String),
-    /// The image could not be found out.
-    #[error(transparent)]
-    Resolve(#[from] crate::resolve::Error),
     /// Its place refused.
     #[error(transparent)]
     Source(#[from] proto::image::Error),
@@ -50,7 +47,7 @@ pub enum Error {
         reason: String,
     },
     /// Containerd does not answer.
-    #[error("cannot reach containerd at {}: {source}; hint: name its socket with --containerd-address", path.display())]
+    #[error("cannot reach containerd at {}: {source}; hint: start containerd, or name its socket with --containerd-address", path.display())]
     Connect {
         /// Its socket.
         path: PathBuf,
@@ -124,12 +121,11 @@ pub async fn pull(
     let Location::Docker(reference) = location else {
         return Err(Error::NotInRegistry(location.to_string()));
     };
+    // First what costs nothing to find out.
+    let containerd = Containerd::connect(&options.address, &options.namespace).await?;
     let source = ImageSource::open(location, &options.source).await?;
     let resolved = resolve(&source, &options.platform).await?;
-    let containerd = Containerd::connect(&options.address, &options.namespace)
-        .await?
-        .with_lease()
-        .await?;
+    let containerd = containerd.with_lease().await?;
     let pull = Pull {
         source,
         resolved,

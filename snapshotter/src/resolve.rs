@@ -3,45 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use oci_spec::image::{Descriptor, Digest, ImageManifest};
-use proto::image::{ImageSource, RawManifest};
-use serde::Deserialize;
+use oci_spec::image::ImageManifest;
+use proto::image::{Error, ImageSource, RawManifest};
+use proto::lazy::{self, LazyManifest, Prefer};
 
-use crate::label;
-
-/// Feature that marks the RAFS manifest of an index.
-const RAFS_OS_FEATURE: &str = "nydus.remoteimage.v1";
-/// Artifact type that marks it in newer indexes.
-const RAFS_ARTIFACT_TYPE: &str = "application/vnd.nydus.image.manifest.v1+json";
-
-/// Why no manifest could be found.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The image's place refused.
-    #[error(transparent)]
-    Source(#[from] proto::image::Error),
-    /// A document is not what its type says.
-    #[error("{what} {digest} cannot be read: {source}")]
-    Document {
-        /// `index` or `manifest`.
-        what: &'static str,
-        /// Its digest.
-        digest: String,
-        /// Why not.
-        source: serde_json::Error,
-    },
-    /// An index has nothing for the platform.
-    #[error("the image has no manifest for {platform}; it has: {found}")]
-    NoPlatform {
-        /// What was wanted.
-        platform: Platform,
-        /// What is there.
-        found: String,
-    },
-    /// The platform cannot be read.
-    #[error("invalid platform {0:?}; hint: write it as linux/amd64 or linux/arm/v7")]
-    InvalidPlatform(String),
-}
+/// A text is no platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid platform {0:?}; hint: write it as linux/amd64 or linux/arm/v7")]
+pub struct InvalidPlatform(String);
 
 /// A platform: `os/architecture[/variant]`, in Go's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +18,18 @@ pub struct Platform {
     os: String,
     architecture: String,
     variant: Option<String>,
+}
+
+impl Platform {
+    /// The same, as documents of images have it.
+    fn to_oci(&self) -> oci_spec::image::Platform {
+        let mut platform = oci_spec::image::Platform::default();
+        platform
+            .set_os(self.os.as_str().into())
+            .set_architecture(self.architecture.as_str().into())
+            .set_variant(self.variant.clone());
+        platform
+    }
 }
 
 impl Default for Platform {
@@ -72,15 +53,15 @@ impl fmt::Display for Platform {
 }
 
 impl FromStr for Platform {
-    type Err = Error;
+    type Err = InvalidPlatform;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, InvalidPlatform> {
         let parts: Vec<_> = text.split('/').map(str::to_owned).collect();
         let (os, architecture, variant) = match parts.as_slice() {
-            _ if parts.iter().any(String::is_empty) => return Err(Error::InvalidPlatform(text.to_owned())),
+            _ if parts.iter().any(String::is_empty) => return Err(InvalidPlatform(text.to_owned())),
             [os, architecture] => (os, architecture, None),
             [os, architecture, variant] => (os, architecture, Some(variant.clone())),
-            _ => return Err(Error::InvalidPlatform(text.to_owned())),
+            _ => return Err(InvalidPlatform(text.to_owned())),
         };
         Ok(Self {
             os: os.clone(),
@@ -110,112 +91,38 @@ pub struct Resolved {
     pub raw: RawManifest,
     /// The same, read.
     pub manifest: ImageManifest,
+    /// Its layers by their part; `None` for a plain OCI image.
+    pub lazy: Option<LazyManifest>,
     /// The index has exactly one manifest for the platform, so that others who read it choose the same.
     pub unambiguous: bool,
 }
 
-impl Resolved {
-    /// The layer that holds the bootstrap; `None` for a plain OCI image.
-    pub fn bootstrap(&self) -> Option<&Descriptor> {
-        let layers = self.manifest.layers().iter();
-        layers
-            .rev()
-            .find(|layer| has_annotation(layer, label::NYDUS_BOOTSTRAP))
-    }
-}
-
-/// Whether a layer descriptor carries an annotation.
-pub fn has_annotation(descriptor: &Descriptor, key: &str) -> bool {
-    descriptor
-        .annotations()
-        .as_ref()
-        .is_some_and(|annotations| annotations.contains_key(key))
-}
-
-/// An index, as far as choosing needs it. (oci-spec's own type looks for `os_features`, not for `os.features`.)
-#[derive(Debug, Deserialize)]
-struct Index {
-    manifests: Vec<Entry>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    digest: Digest,
-    artifact_type: Option<String>,
-    platform: Option<EntryPlatform>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct EntryPlatform {
-    os: String,
-    architecture: String,
-    variant: Option<String>,
-    #[serde(rename = "os.features", default)]
-    os_features: Vec<String>,
-}
-
 /// Finds the manifest for a platform.
+///
+/// # Errors
+/// [`Error::NotFound`] when the image or one for the platform is not there, [`Error::Invalid`] when a document is not
+/// what its type says, those of [`ImageSource::root_manifest`].
 pub async fn resolve(source: &ImageSource, platform: &Platform) -> Result<Resolved, Error> {
     let root = source.root_manifest().await?;
     let (raw, unambiguous) = if root.is_index() {
-        let index: Index = read("index", &root)?;
-        let (entry, unambiguous) = choose(&index.manifests, platform)?;
-        (source.manifest(&entry.digest).await?, unambiguous)
+        let platform = platform.to_oci();
+        let chosen = lazy::choose(&root.bytes, &platform, Prefer::Rafs)?;
+        let unambiguous = lazy::fitting_count(&root.bytes, &platform)? <= 1;
+        (source.manifest(chosen.digest()).await?, unambiguous)
     } else {
         (root.clone(), true)
     };
-    let manifest = read("manifest", &raw)?;
+    let manifest: ImageManifest = serde_json::from_slice(&raw.bytes).map_err(|error| Error::Invalid {
+        what: format!("manifest {}", raw.digest),
+        reason: error.to_string(),
+    })?;
     Ok(Resolved {
+        lazy: LazyManifest::parse(&manifest),
         root,
         raw,
         manifest,
         unambiguous,
     })
-}
-
-fn read<T: serde::de::DeserializeOwned>(what: &'static str, raw: &RawManifest) -> Result<T, Error> {
-    let read = serde_json::from_slice(&raw.bytes);
-    read.map_err(|source| Error::Document {
-        what,
-        digest: raw.digest.to_string(),
-        source,
-    })
-}
-
-/// Chooses among the manifests of an index. Returns the choice and whether it was the only one.
-fn choose<'a>(entries: &'a [Entry], platform: &Platform) -> Result<(&'a Entry, bool), Error> {
-    let fitting: Vec<_> = entries.iter().filter(|entry| fits(entry, platform)).collect();
-    let first = fitting.iter().find(|entry| is_rafs(entry)).or(fitting.first());
-    match (first, entries) {
-        (Some(first), _) => Ok((first, fitting.len() == 1)),
-        // One manifest that does not say what it is for: layout folders have such.
-        (None, [only]) if only.platform.is_none() => Ok((only, true)),
-        (None, _) => {
-            let found = entries.iter().filter_map(|entry| entry.platform.as_ref());
-            let found: Vec<_> = found
-                .map(|found| format!("{}/{}", found.os, found.architecture))
-                .collect();
-            Err(Error::NoPlatform {
-                platform: platform.clone(),
-                found: found.join(", "),
-            })
-        }
-    }
-}
-
-fn fits(entry: &Entry, wanted: &Platform) -> bool {
-    entry.platform.as_ref().is_some_and(|platform| {
-        platform.os == wanted.os
-            && platform.architecture == wanted.architecture
-            && (wanted.variant.is_none() || platform.variant == wanted.variant)
-    })
-}
-
-fn is_rafs(entry: &Entry) -> bool {
-    let mut features = entry.platform.iter().flat_map(|platform| &platform.os_features);
-    features.any(|feature| feature == RAFS_OS_FEATURE)
-        || entry.artifact_type.as_deref() == Some(RAFS_ARTIFACT_TYPE)
 }
 
 #[cfg(test)]
@@ -224,58 +131,12 @@ mod tests {
 
     use super::*;
 
-    fn index(entries: &[&str]) -> Vec<Entry> {
-        let entries: Vec<_> = entries
-            .iter()
-            .enumerate()
-            .map(|(index, extra)| {
-                format!(
-                    r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":1,
-                    "digest":"sha256:{index:064x}"{extra}}}"#
-                )
-            })
-            .collect();
-        serde_json::from_str(&format!("[{}]", entries.join(","))).unwrap()
-    }
-
-    const AMD64: &str = r#","platform":{"os":"linux","architecture":"amd64"}"#;
-    const ARM64: &str = r#","platform":{"os":"linux","architecture":"arm64","variant":"v8"}"#;
-    const RAFS: &str =
-        r#","platform":{"os":"linux","architecture":"amd64","os.features":["nydus.remoteimage.v1"]}"#;
-    const TYPED: &str = r#","artifactType":"application/vnd.nydus.image.manifest.v1+json",
-        "platform":{"os":"linux","architecture":"amd64"}"#;
-
-    #[rstest]
-    #[case(&[AMD64, ARM64], "linux/amd64", Some((0, true)))]
-    #[case(&[AMD64, ARM64], "linux/arm64", Some((1, true)))]
-    #[case(&[AMD64, ARM64], "linux/arm64/v8", Some((1, true)))]
-    #[case(&[AMD64, ARM64], "linux/arm64/v7", None)]
-    #[case(&[AMD64, RAFS, ARM64], "linux/amd64", Some((1, false)))]
-    #[case(&[AMD64, TYPED], "linux/amd64", Some((1, false)))]
-    #[case(&[""], "linux/amd64", Some((0, true)))]
-    #[case(&["", ""], "linux/amd64", None)]
-    #[case(&[], "linux/amd64", None)]
-    fn choices(#[case] entries: &[&str], #[case] platform: &str, #[case] wanted: Option<(usize, bool)>) {
-        let manifests = index(entries);
-        let chosen = choose(&manifests, &platform.parse().unwrap());
-        let chosen = chosen.ok().map(|(descriptor, unambiguous)| {
-            (
-                manifests
-                    .iter()
-                    .position(|manifest| manifest == descriptor)
-                    .unwrap(),
-                unambiguous,
-            )
-        });
-        assert_eq!(chosen, wanted);
-    }
-
     #[rstest]
     #[case("linux")]
     #[case("linux/")]
     #[case("a/b/c/d")]
     fn no_platforms(#[case] text: &str) {
-        assert!(matches!(text.parse::<Platform>(), Err(Error::InvalidPlatform(_))));
+        assert!(text.parse::<Platform>().is_err());
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub fn code(error: &Error) -> Code {
         Error::HasChildren { .. } | Error::WrongKind { .. } => Code::FailedPrecondition,
         Error::NoImageReference { .. } | Error::NoBootstrap { .. } => Code::FailedPrecondition,
         Error::Image { .. } | Error::Stopping => Code::Unavailable,
+        Error::Cache(_) => Code::Internal,
         Error::Store(source) => match **source {
             redb::Error::Corrupted(_) => Code::DataLoss,
             _ => Code::Internal,

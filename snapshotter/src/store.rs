@@ -25,7 +25,7 @@ use redb::{
     Database, MultimapTableDefinition, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
 };
 
-pub use row::{Kind, Labels, Origin, Parent, Role, Snapshot, SnapshotId, Usage};
+pub use row::{Content, Kind, Labels, Origin, Parent, Role, Snapshot, SnapshotId, Usage};
 pub use write::{LabelChange, NewSnapshot};
 
 use crate::{Error, Result};

@@ -56,7 +56,7 @@ impl Entry {
 /// # Errors
 /// [`Error::Invalid`] when the bytes are no index, [`Error::NotFound`] when nothing fits.
 pub fn choose(index: &[u8], platform: &Platform, prefer: Prefer) -> Result<Descriptor, Error> {
-    let entries = read(index).map_err(|error| Error::invalid("image index", &error))?;
+    let entries = read(index)?;
     let fitting = || entries.iter().filter(|entry| entry.fits(platform));
     let plain = || fitting().find(|entry| !entry.is_rafs);
     let chosen = match prefer {
@@ -81,9 +81,19 @@ pub fn choose(index: &[u8], platform: &Platform, prefer: Prefer) -> Result<Descr
     }
 }
 
-fn read(index: &[u8]) -> serde_json::Result<Vec<Entry>> {
-    let index: Index = serde_json::from_slice(index)?;
-    index.manifests.into_iter().map(Entry::read).collect()
+/// How many manifests of an index say that they are for `platform`. Readers may choose differently among several.
+///
+/// # Errors
+/// [`Error::Invalid`] when the bytes are no index.
+pub fn fitting_count(index: &[u8], platform: &Platform) -> Result<usize, Error> {
+    let entries = read(index)?;
+    Ok(entries.iter().filter(|entry| entry.fits(platform)).count())
+}
+
+fn read(index: &[u8]) -> Result<Vec<Entry>, Error> {
+    let index = serde_json::from_slice(index);
+    let entries = index.and_then(|index: Index| index.manifests.into_iter().map(Entry::read).collect());
+    entries.map_err(|error| Error::invalid("image index", &error))
 }
 
 fn name(platform: &Platform) -> String {

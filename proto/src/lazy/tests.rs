@@ -80,6 +80,13 @@ fn an_index_gives_what_fits_and_is_wanted() {
         let both = index(&[entry(C, arm), entry(A, amd64), entry(B, &rafs)]);
         assert_eq!(chosen(&both, &wanted, Prefer::Rafs).as_deref(), Some(B));
         assert_eq!(chosen(&both, &wanted, Prefer::Plain).as_deref(), Some(A));
+        let count = |architecture, variant| {
+            fitting_count(both.as_bytes(), &platform("linux", architecture, variant)).unwrap()
+        };
+        assert_eq!(
+            [count("amd64", None), count("arm", None), count("arm", Some("v6"))],
+            [2, 1, 0]
+        );
         assert_eq!(
             chosen(&both, &platform("linux", "arm", None), Prefer::Rafs).as_deref(),
             Some(C)

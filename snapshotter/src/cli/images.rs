@@ -36,7 +36,7 @@ pub(super) fn run(settings: &Settings, format: Format) -> anyhow::Result<()> {
 }
 
 fn as_row(image: &Image) -> Vec<String> {
-    // Until a container asks for it, an image costs nothing and nothing is known of its size.
+    // Nothing is known of the size of an image that could not be served yet.
     let known = |text: String| {
         if image.served_since_unix_seconds == 0 {
             "-".to_owned()
@@ -62,6 +62,7 @@ fn as_json(image: &Image) -> serde_json::Value {
         "id": image.id,
         "reference": image.reference,
         "manifest_digest": image.manifest_digest,
+        "bootstrap_digest": image.bootstrap_digest,
         "total_bytes": image.total_bytes,
         "local_bytes": image.local_bytes,
         "fetched_bytes": image.fetched_bytes,

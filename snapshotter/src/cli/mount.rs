@@ -1,5 +1,7 @@
 //! `slipwayd mount`: one image in one folder, without containerd.
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,6 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use fuse::{ImageId, ImageSpec, Server, ServerConfig};
 use proto::image::{ImageSource, Location};
+use proto::lazy;
 use snapshotter::config::Registry;
 use snapshotter::mounter::options;
 use snapshotter::resolve::{Platform, resolve};
@@ -39,12 +42,7 @@ pub(super) struct Arguments {
 pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<()> {
     let config = settings.config()?;
     start_logging(&config)?;
-    let mountpoint = arguments.dir.canonicalize().with_context(|| {
-        format!(
-            "cannot mount on {}; hint: create the folder first",
-            arguments.dir.display()
-        )
-    })?;
+    let mountpoint = free_folder(&arguments.dir)?;
     let runtime = runtime()?;
     let passing =
         TempDir::with_prefix_in("slipwayd-", TEMP_PARENT).context("cannot make a temporary folder")?;
@@ -77,6 +75,33 @@ pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<
     Ok(server.unmount()?)
 }
 
+/// The folder's full path, if it is an empty folder: what is in it would be hidden, and may be another mount.
+fn free_folder(dir: &Path) -> anyhow::Result<PathBuf> {
+    let list = || {
+        let mut entries = std::fs::read_dir(dir)?;
+        Ok((entries.next().is_none(), dir.canonicalize()?))
+    };
+    let (problem, hint) = match list() {
+        Ok((true, path)) => return Ok(path),
+        Ok((false, _)) => (
+            "it is not empty".to_owned(),
+            "name an empty folder, or unmount what is mounted there",
+        ),
+        Err::<_, io::Error>(error) => {
+            let hint = match error.kind() {
+                io::ErrorKind::NotFound => "create the folder first",
+                // Of a mount whose server is gone.
+                io::ErrorKind::NotConnected => {
+                    "unmount what died there: `umount` as root, or `fusermount3 -u`"
+                }
+                _ => "name an empty folder",
+            };
+            (error.to_string(), hint)
+        }
+    };
+    anyhow::bail!("cannot mount on {}: {problem}; hint: {hint}", dir.display())
+}
+
 /// Opens the image and writes its bootstrap to a file.
 async fn fetch(registry: &Registry, arguments: &Arguments, bootstrap: &Path) -> anyhow::Result<ImageSource> {
     let mut options = options(&arguments.image, registry);
@@ -84,12 +109,13 @@ async fn fetch(registry: &Registry, arguments: &Arguments, bootstrap: &Path) -> 
     let source = ImageSource::open(&arguments.image, &options).await?;
     let platform = arguments.platform.clone().unwrap_or_default();
     let resolved = resolve(&source, &platform).await?;
-    let layer = resolved.bootstrap().with_context(|| {
+    let manifest = resolved.lazy.with_context(|| {
         format!(
             "{} is no RAFS image; hint: convert it with `slipway convert`",
             arguments.image
         )
     })?;
-    snapshotter::bootstrap::fetch(&source, layer, bootstrap).await?;
+    let out = File::create(bootstrap).context("cannot make a file for the bootstrap")?;
+    lazy::fetch_bootstrap(&source, &manifest, &out).await?;
     Ok(source)
 }

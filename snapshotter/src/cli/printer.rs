@@ -33,19 +33,31 @@ pub(super) fn note(line: &str) {
 
 /// Prints an error with its causes, and what to do next on lines of their own.
 pub(super) fn error(error: &anyhow::Error) {
+    note(&explain(error));
+}
+
+fn explain(error: &anyhow::Error) -> String {
     let mut message = String::new();
+    let mut hints: Vec<String> = Vec::new();
     for cause in error.chain() {
-        let text = cause.to_string();
+        let cause = cause.to_string();
+        let mut parts = cause.split("; hint: ");
+        let text = parts.next().unwrap_or_default();
         // Messages often repeat their source; once is enough.
-        if !message.contains(&text) {
-            message = if message.is_empty() {
-                text
-            } else {
-                format!("{message}: {text}")
-            };
+        if !message.contains(text) {
+            let separator = if message.is_empty() { "" } else { ": " };
+            message.extend([separator, text]);
+        }
+        for hint in parts.map(str::to_owned) {
+            if !hints.contains(&hint) {
+                hints.push(hint);
+            }
         }
     }
-    note(&format!("error: {}", message.replace("; hint: ", "\nhint: ")));
+    let hints = hints.iter().map(|hint| format!("\nhint: {hint}"));
+    std::iter::once(format!("error: {message}"))
+        .chain(hints)
+        .collect()
 }
 
 /// A table with aligned columns; numbers need no other alignment to be compared here.
@@ -73,6 +85,14 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hints_come_last_and_nothing_comes_twice() {
+        let error = anyhow::anyhow!("c")
+            .context("b: c; hint: do this")
+            .context("a; hint: do that");
+        assert_eq!(explain(&error), "error: a: b: c\nhint: do that\nhint: do this");
+    }
 
     #[test]
     fn columns_line_up() {

@@ -14,6 +14,11 @@ use crate::layout::Layout;
 /// Why the node is not fit.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
+    /// Only root may mount for containers.
+    #[error(
+        "slipwayd must run as root; hint: start it with systemd or sudo (`slipwayd mount` needs no root)"
+    )]
+    NotRoot,
     /// The system refused.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
@@ -49,6 +54,15 @@ pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) 
         what,
         path: path.to_owned(),
         source,
+    }
+}
+
+/// Refuses to start what would fail half-way.
+pub(super) fn require_root() -> Result<(), NodeError> {
+    if rustix::process::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err(NodeError::NotRoot)
     }
 }
 

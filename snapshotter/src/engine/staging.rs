@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::content::sync_folder;
 use crate::layout::{DEAD_PREFIX, Layout, NEW_PREFIX};
 use crate::store::{Kind, SnapshotId};
 use crate::{Error, Result};
@@ -45,10 +46,11 @@ impl Staging {
             chown(&content, Some(owner.uid()), Some(owner.gid()))
                 .map_err(Error::io("change owner of", &content))?;
         }
+        sync_folder(&path)?;
         Ok(staging)
     }
 
-    /// Renames the folder to its number. What is in the way can only be left from a transaction that failed after
+    /// Renames the folder to its number, for good: a row must not outlive its folder. What is in the way can only be left from a transaction that failed after
     /// this step; it is set aside for the cleanup.
     pub(super) fn place(&mut self, id: SnapshotId) -> Result<()> {
         let Some(path) = self.path.take() else {
@@ -70,7 +72,8 @@ impl Staging {
         outcome.map_err(|error| {
             self.path = Some(path);
             Error::io("place", &target)(error)
-        })
+        })?;
+        sync_folder(&self.layout.snapshots())
     }
 }
 

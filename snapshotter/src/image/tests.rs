@@ -14,6 +14,7 @@ struct FakeMounter {
     failing: Mutex<HashSet<String>>,
     mounted: Mutex<Vec<ImageId>>,
     unmounted: Mutex<Vec<ImageId>>,
+    kept: Mutex<Vec<PathBuf>>,
 }
 
 #[tonic::async_trait]
@@ -30,6 +31,11 @@ impl Mounter for FakeMounter {
 
     async fn unmount(&self, id: ImageId) {
         self.unmounted.lock().unwrap().push(id);
+    }
+
+    async fn reclaim(&self, keep: Vec<PathBuf>) -> Result<usize, MountError> {
+        *self.kept.lock().unwrap() = keep;
+        Ok(0)
     }
 
     fn status(&self, _id: ImageId) -> Option<ImageStatus> {
@@ -56,6 +62,7 @@ fn bootstrap(image: u32) -> Snapshot {
         updated: now,
         usage: Usage::default(),
         image: Some(image),
+        bootstrap_digest: None,
     }
 }
 
@@ -126,4 +133,14 @@ async fn only_bootstraps_are_images() {
         images.serve(&ordinary).await,
         Err(Error::NoBootstrap { .. })
     ));
+}
+
+#[tokio::test]
+async fn known_images_keep_their_data_served_or_not() {
+    let (mounter, images) = images();
+    images.serve(&bootstrap(1)).await.unwrap();
+    let known: Vec<_> = (1..=2).map(|id| (ImageId(id), bootstrap(id))).collect();
+    images.reclaim(&known).await.unwrap();
+    let kept = [1, 2].map(|id| PathBuf::from(format!("/root/snapshots/{id}/fs/image/image.boot")));
+    assert_eq!(*mounter.kept.lock().unwrap(), kept);
 }

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use proptest::prelude::*;
+use proto::lazy::{BLOB_ANNOTATION, BOOTSTRAP_ANNOTATION};
 use rstest::rstest;
 
 use super::{Plan, Reason, Stack, prepare, stack, view};
@@ -34,6 +35,7 @@ fn snapshot(id: u64, role: Role, origin: Option<Origin>) -> Snapshot {
         updated: now,
         usage: Usage::default(),
         image: None,
+        bootstrap_digest: None,
     }
 }
 
@@ -79,7 +81,7 @@ fn data_layer_stays_remote(
     #[case] base: &[(&'static str, &'static str)],
     #[case] known: Option<(&str, &str)>,
 ) {
-    let (plan, reason) = prepare(&with(base, NYDUS_BLOB), &[]).unwrap();
+    let (plan, reason) = prepare(&with(base, BLOB_ANNOTATION), &[]).unwrap();
     let origin = known.map(|(manifest, layer)| Origin {
         image: IMAGE.into(),
         manifest: Some(manifest.into()),
@@ -97,7 +99,7 @@ fn data_layer_stays_remote(
 
 #[test]
 fn stargz_clients_name_the_image_too() {
-    let (plan, _) = prepare(&with(STARGZ, NYDUS_BLOB), &[]).unwrap();
+    let (plan, _) = prepare(&with(STARGZ, BLOB_ANNOTATION), &[]).unwrap();
     let wanted = Origin {
         layer: Some("sha256:l".into()),
         ..origin()
@@ -115,7 +117,11 @@ fn stargz_clients_name_the_image_too() {
 #[case::cri(CRI)]
 #[case::stargz(STARGZ)]
 fn bootstrap_layer_is_unpacked(#[case] base: &[(&'static str, &'static str)]) {
-    let (plan, reason) = prepare(&with(base, NYDUS_BOOTSTRAP), &chain(&[Role::Data, Role::Data])).unwrap();
+    let (plan, reason) = prepare(
+        &with(base, BOOTSTRAP_ANNOTATION),
+        &chain(&[Role::Data, Role::Data]),
+    )
+    .unwrap();
     assert!(matches!(plan, Plan::Bootstrap { origin } if origin.image == IMAGE));
     assert_eq!(reason, Reason::BootstrapLayer);
 }
@@ -123,7 +129,7 @@ fn bootstrap_layer_is_unpacked(#[case] base: &[(&'static str, &'static str)]) {
 #[test]
 fn bootstrap_inherits_the_image_of_the_data_below() {
     let parents = [snapshot(1, Role::Data, Some(origin()))];
-    let (plan, _) = prepare(&with(TRANSFER, NYDUS_BOOTSTRAP), &parents).unwrap();
+    let (plan, _) = prepare(&with(TRANSFER, BOOTSTRAP_ANNOTATION), &parents).unwrap();
     assert_eq!(plan, Plan::Bootstrap { origin: origin() });
 }
 
@@ -131,7 +137,7 @@ fn bootstrap_inherits_the_image_of_the_data_below() {
 #[case::transfer(TRANSFER, "sha256:c")]
 #[case::nothing(NONE, "")]
 fn bootstrap_without_image_is_refused(#[case] base: &[(&'static str, &'static str)], #[case] wanted: &str) {
-    let error = prepare(&with(base, NYDUS_BOOTSTRAP), &chain(&[Role::Data])).unwrap_err();
+    let error = prepare(&with(base, BOOTSTRAP_ANNOTATION), &chain(&[Role::Data])).unwrap_err();
     assert!(matches!(&error, Error::NoImageReference { layer } if layer == wanted));
     assert!(
         error.to_string().contains("disable_snapshot_annotations"),
@@ -153,7 +159,7 @@ fn plain_layer_is_ordinary(#[case] base: &[(&'static str, &'static str)], #[case
 
 #[test]
 fn data_layer_without_target_is_unpacked_by_containerd() {
-    let (plan, reason) = prepare(&with(NONE, NYDUS_BLOB), &[]).unwrap();
+    let (plan, reason) = prepare(&with(NONE, BLOB_ANNOTATION), &[]).unwrap();
     assert_eq!(plan, Plan::Ordinary(Stack::default()));
     assert_eq!(reason, Reason::DataLayerUnnamed);
 }

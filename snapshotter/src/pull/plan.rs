@@ -90,6 +90,8 @@ fn upward(layers: &[Layer]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proto::lazy::BLOB_ANNOTATION;
+
     use super::super::layer::tests::{descriptor, manifest};
     use super::*;
 
@@ -116,7 +118,7 @@ mod tests {
             (label::CRI_MANIFEST_DIGEST, "sha256:m".to_owned()),
             (label::CRI_LAYER_DIGEST, digest(1)),
             (label::CRI_IMAGE_LAYERS, format!("{},{}", digest(1), digest(2))),
-            (label::NYDUS_BLOB, "true".to_owned()),
+            (BLOB_ANNOTATION, "true".to_owned()),
         ];
         assert_eq!(labels, wanted.map(|(key, value)| (key.to_owned(), value)).into());
     }

@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 use super::client::{called, unique};
 use super::content::{self, Blob, Body};
 use super::{Error, Layer, LayerState, Pull, plan};
-use crate::{label, resolve};
+use crate::label;
 
 /// Layers downloaded at the same time: containerd's own default.
 const DOWNLOAD_COUNT_MAX: usize = 3;
@@ -40,11 +40,7 @@ pub(super) async fn unpack(pull: &Pull<'_>, layers: &[Layer]) -> Result<usize, E
     for index in present_count..layers.len() {
         unpacker.layer(index, downloads.remove(&index)).await?;
     }
-    Ok(layers.iter().filter(|layer| is_data(layer)).count())
-}
-
-fn is_data(layer: &Layer) -> bool {
-    resolve::has_annotation(&layer.descriptor, label::NYDUS_BLOB)
+    Ok(layers.iter().filter(|layer| unpacker.is_data(layer)).count())
 }
 
 struct Unpacker<'a> {
@@ -54,6 +50,12 @@ struct Unpacker<'a> {
 }
 
 impl Unpacker<'_> {
+    /// Whether a layer is data of a RAFS image.
+    fn is_data(&self, layer: &Layer) -> bool {
+        let lazy = self.pull.resolved.lazy.as_ref();
+        lazy.is_some_and(|lazy| lazy.blobs.contains(&layer.descriptor))
+    }
+
     /// How many layers, counted from the bottom, are there. Children hold their parents, so the topmost tells.
     async fn present_count(&self) -> Result<usize, Error> {
         for count in (1..=self.layers.len()).rev() {
@@ -69,7 +71,7 @@ impl Unpacker<'_> {
         let permits = Arc::new(Semaphore::new(DOWNLOAD_COUNT_MAX));
         let missing = self.layers.iter().enumerate().skip(first);
         missing
-            .filter(|(_, layer)| !is_data(layer))
+            .filter(|(_, layer)| !self.is_data(layer))
             .map(|(index, _)| (index, self.download(index, Arc::clone(&permits))))
             .collect()
     }

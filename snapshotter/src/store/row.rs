@@ -76,6 +76,15 @@ pub struct Usage {
     pub inodes: u64,
 }
 
+/// What a commit finds in the snapshot's folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Its size.
+    pub usage: Usage,
+    /// Digest of the bootstrap file, in a bootstrap.
+    pub bootstrap: Option<String>,
+}
+
 /// The snapshot another stands on. Committed, so neither number nor name changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
@@ -112,6 +121,9 @@ pub struct Snapshot {
     pub usage: Usage,
     /// The image served from this bootstrap, once committed.
     pub image: Option<u32>,
+    /// Digest of this bootstrap's file, once committed.
+    #[serde(default)]
+    pub bootstrap_digest: Option<String>,
 }
 
 impl Snapshot {

@@ -28,9 +28,11 @@ fn open(dir: &Path) -> Store {
 
 fn commit(store: &Store, name: &str, parent: &str) -> Snapshot {
     store.create(&new("key", parent, Kind::Active), placed).unwrap();
-    store
-        .commit("key", name, Labels::new(), Usage { bytes: 7, inodes: 1 })
-        .unwrap()
+    let content = Content {
+        usage: Usage { bytes: 7, inodes: 1 },
+        bootstrap: None,
+    };
+    store.commit("key", name, Labels::new(), content).unwrap()
 }
 
 fn origin() -> Origin {
@@ -106,7 +108,7 @@ fn images_begin_with_the_commit_of_a_bootstrap_and_end_with_its_removal() {
     store.create(&bootstrap("key"), placed).unwrap();
     assert!(store.images().unwrap().is_empty());
     let committed = store
-        .commit("key", "boot", Labels::new(), Usage::default())
+        .commit("key", "boot", Labels::new(), Content::default())
         .unwrap();
     assert_eq!(
         committed.origin,
@@ -118,7 +120,7 @@ fn images_begin_with_the_commit_of_a_bootstrap_and_end_with_its_removal() {
     assert!(store.images().unwrap().is_empty());
     store.create(&bootstrap("key"), placed).unwrap();
     let again = store
-        .commit("key", "boot", Labels::new(), Usage::default())
+        .commit("key", "boot", Labels::new(), Content::default())
         .unwrap();
     assert_eq!(again.image_id(), Some(ImageId(2)));
 }

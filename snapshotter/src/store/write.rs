@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use redb::{ReadableMultimapTable, ReadableTable, WriteTransaction};
 
-use super::row::{Kind, Labels, Origin, Parent, Role, Snapshot, SnapshotId, Usage};
+use super::row::{Content, Kind, Labels, Origin, Parent, Role, Snapshot, SnapshotId, Usage};
 use super::{CHILDREN, COUNTERS, IMAGE_ID_MAX, IMAGES, LAST_IMAGE, LAST_SNAPSHOT, NAMES, REMOTE, SNAPSHOTS};
 use super::{Store, decode, encode};
 use crate::{Error, Result};
@@ -73,7 +73,7 @@ impl Store {
 
     /// Turns an active snapshot into a committed one with a new name and new labels. A bootstrap gets its image
     /// number here.
-    pub fn commit(&self, key: &str, name: &str, labels: Labels, usage: Usage) -> Result<Snapshot> {
+    pub fn commit(&self, key: &str, name: &str, labels: Labels, content: Content) -> Result<Snapshot> {
         let txn = self.db.begin_write()?;
         let mut snapshot = require(&txn, key)?;
         if snapshot.kind != Kind::Active {
@@ -91,7 +91,8 @@ impl Store {
             labels,
             created: now,
             updated: now,
-            usage,
+            usage: content.usage,
+            bootstrap_digest: content.bootstrap,
             ..snapshot
         };
         if snapshot.role == Role::Bootstrap {
@@ -242,6 +243,7 @@ fn insert(
         updated: now,
         usage: Usage::default(),
         image: None,
+        bootstrap_digest: None,
     };
     txn.open_table(NAMES)?.insert(snapshot.name.as_str(), id.0)?;
     if let Some(parent) = &snapshot.parent {

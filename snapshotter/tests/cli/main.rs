@@ -31,8 +31,14 @@ fn help_stays_as_it_is() {
     let mut said = String::new();
     for command in [
         &["--help"][..],
+        &["run", "--help"],
         &["mount", "--help"],
         &["pull", "--help"],
+        &["status", "--help"],
+        &["images", "--help"],
+        &["config", "--help"],
+        &["config", "default", "--help"],
+        &["config", "check", "--help"],
         &["containerd-config", "--help"],
     ] {
         said += &format!(
@@ -108,4 +114,36 @@ fn only_registries_can_be_pulled_from() {
 fn mounting_needs_a_folder() {
     let said = failure(&mut slipwayd(&["mount", "oci:/nowhere", "/no/such/folder"]));
     assert!(said.contains("create the folder first"), "{said}");
+}
+
+#[test]
+fn mounting_needs_an_empty_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let said = failure(&mut slipwayd(&[
+        "mount",
+        "oci:/nowhere",
+        dir.path().to_str().unwrap(),
+    ]));
+    assert!(
+        said.contains("not empty") && said.contains("\nhint: name an empty folder"),
+        "{said}"
+    );
+}
+
+#[test]
+fn pulling_needs_containerd() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("none.sock");
+    let said = failure(&mut slipwayd(&[
+        "pull",
+        "registry.invalid/app:1",
+        "--containerd-address",
+        socket.to_str().unwrap(),
+    ]));
+    assert!(said.starts_with("error: cannot reach containerd at "), "{said}");
+    assert!(
+        said.contains("none.sock") && said.contains("\nhint: start containerd"),
+        "{said}"
+    );
 }

@@ -27,6 +27,8 @@ pub(crate) struct FakeMounter {
     pub(crate) root: PathBuf,
     pub(crate) mounted: Mutex<Vec<Image>>,
     pub(crate) unmounted: Mutex<Vec<ImageId>>,
+    /// What each reclaim was to keep.
+    pub(crate) reclaimed: Mutex<Vec<Vec<PathBuf>>>,
 }
 
 #[tonic::async_trait]
@@ -41,6 +43,11 @@ impl Mounter for FakeMounter {
 
     async fn unmount(&self, id: ImageId) {
         self.unmounted.lock().unwrap().push(id);
+    }
+
+    async fn reclaim(&self, keep: Vec<PathBuf>) -> Result<usize, MountError> {
+        self.reclaimed.lock().unwrap().push(keep);
+        Ok(0)
     }
 
     fn status(&self, id: ImageId) -> Option<ImageStatus> {
@@ -75,6 +82,7 @@ impl Harness {
             root: dir.path().join("images"),
             mounted: Mutex::default(),
             unmounted: Mutex::default(),
+            reclaimed: Mutex::default(),
         });
         let images = Arc::new(Images::new(Arc::clone(&mounter) as _, layout.clone()));
         let engine = Engine::new(Store::open(&layout.store()).unwrap(), layout.clone(), images);

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use proto::lazy::{BLOB_ANNOTATION, BOOTSTRAP_ANNOTATION, BOOTSTRAP_PATH};
 use proto::snapshots::{Kind, Mount};
 use snapshotter::label::*;
 use tonic::Code;
@@ -31,7 +32,7 @@ async fn confirmed(harness: &Harness, reference: &str, parent: &str) -> Vec<Stri
 async fn bootstrap(harness: &Harness, parent: &str, name: &str, unpack: impl FnOnce(&Path)) {
     let key = format!("extract {name}");
     let mounts = harness
-        .prepare_with(&key, parent, &labels(name, NYDUS_BOOTSTRAP))
+        .prepare_with(&key, parent, &labels(name, BOOTSTRAP_ANNOTATION))
         .await
         .unwrap();
     assert_eq!(mounts[0].r#type, "bind", "the bootstrap is unpacked on its own");
@@ -40,11 +41,7 @@ async fn bootstrap(harness: &Harness, parent: &str, name: &str, unpack: impl FnO
 
 fn good_bootstrap(root: &Path) {
     fs::create_dir(root.join("image")).unwrap();
-    fs::write(root.join(snapshotter_bootstrap()), "bootstrap").unwrap();
-}
-
-fn snapshotter_bootstrap() -> &'static str {
-    "image/image.boot"
+    fs::write(root.join(BOOTSTRAP_PATH), "bootstrap").unwrap();
 }
 
 /// Two data layers and a bootstrap, as containerd's unpacker brings them in. Returns the bootstrap's name.
@@ -52,7 +49,7 @@ async fn pull(harness: &Harness, namespace: &str) -> String {
     for (reference, parent) in [("sha256:c0", ""), ("sha256:c1", "sha256:c0")] {
         let key = format!("{namespace}/1/extract {reference}");
         let outcome = harness
-            .prepare_with(&key, parent, &labels(reference, NYDUS_BLOB))
+            .prepare_with(&key, parent, &labels(reference, BLOB_ANNOTATION))
             .await;
         assert_eq!(refused(outcome), Code::AlreadyExists);
         assert_eq!(confirmed(harness, reference, parent).await, [reference]);
@@ -123,7 +120,7 @@ async fn a_second_namespace_shares_the_data_layers() {
     let harness = Harness::start().await;
     let first = pull(&harness, "k8s.io").await;
     let second = pull(&harness, "default").await;
-    let data = harness.names(&[&format!(r#"labels."{NYDUS_BLOB}""#)]).await;
+    let data = harness.names(&[&format!(r#"labels."{BLOB_ANNOTATION}""#)]).await;
     assert_eq!(data, ["sha256:c0", "sha256:c1"]);
     harness.prepare("one", &first).await.unwrap();
     harness.prepare("two", &second).await.unwrap();
@@ -139,6 +136,40 @@ async fn a_second_namespace_shares_the_data_layers() {
 }
 
 #[tokio::test]
+async fn an_image_is_served_with_its_commit_and_its_data_goes_with_its_removal() {
+    let harness = Harness::start().await;
+    let background = harness.engine.background();
+    let first = pull(&harness, "k8s.io").await;
+    let second = pull(&harness, "default").await;
+    background.settled().await;
+    assert_eq!(harness.mounter.mounted.lock().unwrap().len(), 2);
+    let known = harness.engine.known_images().await.unwrap();
+    // printf bootstrap | sha256sum
+    let digest = "sha256:333c04dd151a2a6831c039cb9a651df29198be8a04e16ce861d4b6a34a11c954";
+    assert_eq!(known[0].1.bootstrap_digest.as_deref(), Some(digest));
+    // At start, when nothing was known yet.
+    let reclaimed = || harness.mounter.reclaimed.lock().unwrap().clone();
+    assert_eq!(reclaimed().len(), 1);
+
+    harness.remove(&first).await.unwrap();
+    harness.cleanup().await;
+    background.settled().await;
+    let kept: Vec<_> = known[1..]
+        .iter()
+        .map(|(_, snapshot)| {
+            let folder = harness.snapshots_dir().join(snapshot.id.0.to_string());
+            folder.join("fs").join(BOOTSTRAP_PATH)
+        })
+        .collect();
+    assert_eq!(reclaimed()[1..], [kept]);
+    // Nothing new is gone, so nothing is looked for.
+    harness.cleanup().await;
+    background.settled().await;
+    assert_eq!(reclaimed().len(), 2);
+    harness.stat(&second).await.unwrap();
+}
+
+#[tokio::test]
 async fn many_prepares_of_one_layer_make_one_row() {
     let harness = Harness::start().await;
     let calls = (0..16).map(|index| {
@@ -146,7 +177,7 @@ async fn many_prepares_of_one_layer_make_one_row() {
         async move {
             let key = format!("extract {index}");
             harness
-                .prepare_with(&key, "", &labels("sha256:c0", NYDUS_BLOB))
+                .prepare_with(&key, "", &labels("sha256:c0", BLOB_ANNOTATION))
                 .await
         }
     });
@@ -159,7 +190,7 @@ async fn many_prepares_of_one_layer_make_one_row() {
 #[tokio::test]
 async fn a_pull_without_the_image_name_says_what_to_configure() {
     let harness = Harness::start().await;
-    for mark in [NYDUS_BLOB, NYDUS_BOOTSTRAP] {
+    for mark in [BLOB_ANNOTATION, BOOTSTRAP_ANNOTATION] {
         let sent = [(SNAPSHOT_REF, "sha256:c0"), (mark, "true")];
         let error = harness.prepare_with("key", "", &sent).await.unwrap_err();
         assert_eq!(error.code(), Code::FailedPrecondition);
@@ -174,7 +205,7 @@ async fn a_pull_without_the_image_name_says_what_to_configure() {
     assert!(harness.names(&[]).await.is_empty());
     // Once the layer is known from another pull, the name is not needed.
     pull(&harness, "k8s.io").await;
-    let sent = [(SNAPSHOT_REF, "sha256:c0"), (NYDUS_BLOB, "true")];
+    let sent = [(SNAPSHOT_REF, "sha256:c0"), (BLOB_ANNOTATION, "true")];
     assert_eq!(
         refused(harness.prepare_with("key", "", &sent).await),
         Code::AlreadyExists
@@ -197,7 +228,7 @@ async fn a_bootstrap_layer_must_hold_a_bootstrap() {
             .await
             .unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument);
-        assert!(error.message().contains(snapshotter_bootstrap()), "{error}");
+        assert!(error.message().contains(BOOTSTRAP_PATH), "{error}");
     }
 }
 
@@ -205,7 +236,7 @@ async fn a_bootstrap_layer_must_hold_a_bootstrap() {
 async fn data_without_a_bootstrap_cannot_run() {
     let harness = Harness::start().await;
     let outcome = harness
-        .prepare_with("key", "", &labels("sha256:c0", NYDUS_BLOB))
+        .prepare_with("key", "", &labels("sha256:c0", BLOB_ANNOTATION))
         .await;
     assert_eq!(refused(outcome), Code::AlreadyExists);
     assert_eq!(

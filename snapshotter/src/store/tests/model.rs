@@ -128,7 +128,9 @@ fn apply(store: &Store, call: &Call) -> Result<()> {
         Call::Create(name, parent, kind) => store
             .create(&new(name, parent.unwrap_or_default(), *kind), placed)
             .map(drop),
-        Call::Commit(key, name) => store.commit(key, name, Labels::new(), Usage::default()).map(drop),
+        Call::Commit(key, name) => store
+            .commit(key, name, Labels::new(), Content::default())
+            .map(drop),
         Call::Label(name, value) => {
             let edit = ("label".to_owned(), value.map(str::to_owned));
             store.update(name, LabelChange::Edit(vec![edit])).map(drop)
