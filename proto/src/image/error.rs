@@ -26,7 +26,7 @@ pub enum Error {
         place: String,
     },
     /// The registry wants other credentials, or none were found.
-    #[error("{registry} refused access: {reason}; {hint}")]
+    #[error("{registry} refused access: {reason}; hint: {hint}")]
     Unauthorized {
         /// The registry's host.
         registry: String,
