@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use rafs::blob::Units;
 use rustix::mount::{MountFlags, UnmountFlags};
 use serde_json::Value;
 
@@ -24,27 +25,26 @@ pub struct ErofsMount {
 impl ErofsMount {
     /// Mounts the converted image `tag` of a layout folder at `dir/mnt`, with what it needs in `dir`.
     pub fn start(layout: &Path, tag: &str, dir: &Path) -> Result<Self> {
+        Self::of_files(bootstrap_of(layout, tag)?, &layout.join("blobs/sha256"), dir)
+    }
+
+    /// Mounts the image of a bootstrap at `dir/mnt`, whose blobs lie in a folder, named by their ids.
+    pub fn of_files(bootstrap: Vec<u8>, blobs: &Path, dir: &Path) -> Result<Self> {
         let point = dir.join("mnt");
         std::fs::create_dir_all(&point).with_context(|| format!("create {}", point.display()))?;
-        let bootstrap = dir.join("bootstrap");
-        let bytes = bootstrap_of(layout, tag)?;
-        std::fs::write(&bootstrap, &bytes).context("write the bootstrap")?;
-        let image = rafs::Image::open(bytes).context("read the bootstrap")?;
+        let primary = dir.join("bootstrap");
+        std::fs::write(&primary, &bootstrap).context("write the bootstrap")?;
+        let image = rafs::Image::open(bootstrap).context("read the bootstrap")?;
         let mut options = Vec::new();
-        for (index, blob) in image.blobs().iter().enumerate() {
+        for index in 0..image.blobs().len() {
             let device = dir.join(format!("device-{index}"));
-            write_device(
-                &image,
-                index,
-                &layout.join("blobs/sha256").join(&blob.id),
-                &device,
-            )?;
+            write_device(&image, index, blobs, &device)?;
             options.push(format!("device={}", device.display()));
         }
         // mount(8) would put a loop device in between.
         let options = CString::new(options.join(",")).context("paths without NUL")?;
         let flags = MountFlags::RDONLY | MountFlags::NODEV;
-        rustix::mount::mount(&bootstrap, &point, "erofs", flags, Some(options.as_c_str()))
+        rustix::mount::mount(&primary, &point, "erofs", flags, Some(options.as_c_str()))
             .context("mount the bootstrap as EROFS")?;
         Ok(ErofsMount { point })
     }
@@ -62,29 +62,48 @@ impl Drop for ErofsMount {
 }
 
 /// Decodes all chunks of a blob to where the kernel looks for them.
-fn write_device(image: &rafs::Image<Vec<u8>>, index: usize, blob: &Path, device: &Path) -> Result<()> {
+fn write_device(image: &rafs::Image<Vec<u8>>, index: usize, blobs: &Path, device: &Path) -> Result<()> {
     let info = &image.blobs()[index];
-    let stored = File::open(blob).with_context(|| format!("open {}", blob.display()))?;
+    let stored = open(blobs, &info.id)?;
     let out = File::create(device).with_context(|| format!("create {}", device.display()))?;
     out.set_len(info.uncompressed_size.next_multiple_of(BLOCK_LEN))
         .context("size a device")?;
-    let blob_index = rafs::BlobIndex(u16::try_from(index)?);
-    for chunk in image.chunks(blob_index) {
+    let units = if info.has_shared_units() {
+        let (meta_blob, range) = info.meta_range();
+        let mut meta = vec![0; usize::try_from(range.end - range.start)?];
+        open(blobs, meta_blob)?
+            .read_exact_at(&mut meta, range.start)
+            .context("read chunk infos")?;
+        Units::read(info, &meta)?
+    } else {
+        Units::single(info)
+    };
+    for chunk in image.chunks(rafs::BlobIndex(u16::try_from(index)?)) {
         let chunk = chunk.context("find a chunk")?;
-        let mut packed = vec![0; chunk.compressed.len as usize];
+        let piece = units.piece(&chunk).context("find a chunk's unit")?;
+        let mut packed = vec![0; piece.unit.stored.len as usize];
         stored
-            .read_exact_at(&mut packed, chunk.compressed.offset)
-            .context("read a chunk")?;
-        let mut content = vec![0; chunk.uncompressed.len as usize];
-        rafs::chunk::decode(&chunk, info.digester, &packed, &mut content).context("decode a chunk")?;
-        out.write_all_at(&content, chunk.uncompressed.offset)
+            .read_exact_at(&mut packed, piece.unit.stored.offset)
+            .context("read a unit")?;
+        let mut expanded = vec![0; piece.unit.len as usize];
+        units
+            .expand(&piece.unit, &packed, &mut expanded)
+            .context("expand a unit")?;
+        let content = piece.cut(&expanded).context("cut a chunk out")?;
+        rafs::chunk::verify(&chunk, info.digester, content).context("verify a chunk")?;
+        out.write_all_at(content, chunk.uncompressed.offset)
             .context("write a chunk")?;
     }
     Ok(())
 }
 
+fn open(blobs: &Path, id: &str) -> Result<File> {
+    let path = blobs.join(id);
+    File::open(&path).with_context(|| format!("open {}", path.display()))
+}
+
 /// The bootstrap of a converted image: in the last layer of its manifest, as a file in a compressed tar.
-fn bootstrap_of(layout: &Path, tag: &str) -> Result<Vec<u8>> {
+pub fn bootstrap_of(layout: &Path, tag: &str) -> Result<Vec<u8>> {
     let document = |path: &Path| -> Result<Value> {
         let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
         serde_json::from_slice(&text).with_context(|| format!("parse {}", path.display()))

@@ -10,7 +10,9 @@
 //! | [`binaries`] | the workspace's own programs |
 //! | [`image`] | test images, made in code or from Debian packages |
 //! | [`unpack`], [`erofs`] | independent readers: umoci, GNU tar, the kernel |
-//! | [`compare`] | two trees, path by path |
+//! | [`served`] | an image served over FUSE by the test itself |
+//! | [`compare`], [`listing`] | two trees, path by path; a tree as lines of JSON |
+//! | [`reference`] | images that another implementation wrote |
 //! | [`demo`] | the whole path, told step by step |
 
 pub mod binaries;
@@ -20,13 +22,16 @@ pub mod cri;
 pub mod demo;
 pub mod erofs;
 pub mod image;
+pub mod listing;
 pub mod meter;
 pub mod mounts;
 pub mod node;
 pub mod port;
 pub mod process;
+pub mod reference;
 pub mod registry;
 pub mod scene;
+pub mod served;
 pub mod slipway;
 pub mod slipwayd;
 pub mod unpack;

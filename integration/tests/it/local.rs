@@ -4,3 +4,4 @@ mod checking;
 mod converting;
 mod kernel;
 mod mounting;
+mod reference;

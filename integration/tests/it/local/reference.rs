@@ -1,0 +1,75 @@
+//! Images of another implementation, and our own conversion of their original, through FUSE and through the kernel.
+
+use integration::erofs::{self, ErofsMount};
+use integration::listing;
+use integration::reference;
+use integration::scene::Scene;
+use integration::served::FuseMount;
+use integration::slipway::{convert, oci};
+
+fn shows_what_is_expected(name: &str) {
+    let scene = Scene::create().unwrap();
+    let files = reference::unpack(name, scene.dir()).unwrap();
+    let expected = reference::expected().unwrap();
+
+    let fuse = FuseMount::start(&files.bootstrap, &files.blobs, &scene.folder("fuse").unwrap()).unwrap();
+    listing::assert_same(&expected, &listing::of_tree(&fuse.point()).unwrap());
+    drop(fuse);
+
+    let bootstrap = std::fs::read(&files.bootstrap).unwrap();
+    let kernel = ErofsMount::of_files(bootstrap, &files.blobs, &scene.folder("erofs").unwrap()).unwrap();
+    listing::assert_same(&expected, &listing::of_tree(kernel.point()).unwrap());
+}
+
+#[test]
+fn zstd_blake3() {
+    shows_what_is_expected("zstd-blake3");
+}
+
+#[test]
+fn lz4_sha256() {
+    shows_what_is_expected("lz4-sha256");
+}
+
+#[test]
+fn none_sha256() {
+    shows_what_is_expected("none-sha256");
+}
+
+#[test]
+fn zstd_batch() {
+    shows_what_is_expected("zstd-batch");
+}
+
+#[test]
+fn zstd_chunk64k() {
+    shows_what_is_expected("zstd-chunk64k");
+}
+
+#[test]
+fn zran() {
+    shows_what_is_expected("zran");
+}
+
+#[test]
+fn own_conversion_shows_what_the_layers_say() {
+    let scene = Scene::create().unwrap();
+    let layout = scene.dir().join("layout");
+    reference::make(&layout).unwrap();
+    let converted = scene.dir().join("converted");
+    convert(&oci(&layout, reference::TAG), &oci(&converted, reference::TAG)).unwrap();
+    let truth = reference::truth().unwrap();
+
+    let kernel = ErofsMount::start(&converted, reference::TAG, &scene.folder("erofs").unwrap()).unwrap();
+    listing::assert_same(&truth, &listing::of_tree(kernel.point()).unwrap());
+
+    let bootstrap = scene.dir().join("bootstrap");
+    std::fs::write(
+        &bootstrap,
+        erofs::bootstrap_of(&converted, reference::TAG).unwrap(),
+    )
+    .unwrap();
+    let blobs = converted.join("blobs/sha256");
+    let fuse = FuseMount::start(&bootstrap, &blobs, &scene.folder("fuse").unwrap()).unwrap();
+    listing::assert_same(&truth, &listing::of_tree(&fuse.point()).unwrap());
+}
