@@ -173,12 +173,7 @@ impl Fixture {
     }
 
     pub(crate) fn source(&self) -> Arc<FakeSource> {
-        Arc::new(FakeSource {
-            blobs: [(self.blob_id.clone(), self.blob.clone())].into(),
-            fault: Mutex::new(Fault::None),
-            reads: Mutex::default(),
-            calls: AtomicUsize::new(0),
-        })
+        FakeSource::of([(self.blob_id.clone(), self.blob.clone())].into())
     }
 
     pub(crate) fn spec(&self, id: u32, source: &Arc<FakeSource>) -> ImageSpec {
@@ -220,6 +215,16 @@ pub(crate) struct FakeSource {
 }
 
 impl FakeSource {
+    /// A source of blobs by id.
+    pub(crate) fn of(blobs: BTreeMap<String, Bytes>) -> Arc<Self> {
+        Arc::new(FakeSource {
+            blobs,
+            fault: Mutex::new(Fault::None),
+            reads: Mutex::default(),
+            calls: AtomicUsize::new(0),
+        })
+    }
+
     pub(crate) fn set(&self, fault: Fault) {
         self.calls.store(0, Ordering::SeqCst);
         *self.fault.lock().unwrap() = fault;

@@ -1,5 +1,7 @@
 //! Servers mounted for real. These tests need root.
 
+mod child;
+mod disk;
 mod fault;
 mod reclaim;
 mod shared;
