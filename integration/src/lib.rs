@@ -12,7 +12,7 @@
 //! | [`unpack`], [`erofs`] | independent readers: umoci, GNU tar, the kernel |
 //! | [`served`] | an image served over FUSE by the test itself |
 //! | [`compare`], [`listing`] | two trees, path by path; a tree as lines of JSON |
-//! | [`reference`] | images that another implementation wrote |
+//! | [`mod@reference`] | images that another implementation wrote |
 //! | [`demo`] | the whole path, told step by step |
 
 pub mod binaries;

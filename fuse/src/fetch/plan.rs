@@ -30,10 +30,11 @@ pub(crate) struct Stored {
     pub(crate) span: Span,
 }
 
-/// One request: neighbouring chunks of one blob, in the order of their stored bytes, none overlapping another.
+/// One request: neighbouring units of one blob, in the order of their first bytes. Pieces of a gzip stream overlap: a
+/// chunk is cut from one piece, whole, so pieces begin well before their neighbours end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FetchRange {
-    /// The stored bytes, from the first chunk's first to the last one's last.
+    /// The stored bytes, from the first to the last of any.
     pub(crate) bytes: Range<u64>,
     /// The chunks.
     pub(crate) chunks: Vec<Stored>,
@@ -98,11 +99,11 @@ pub(crate) fn join(chunks: impl Iterator<Item = Stored>, limits: &Limits) -> Vec
         let bytes = chunk.span.offset..chunk.span.offset.saturating_add(u64::from(chunk.span.len));
         match ranges.last_mut() {
             Some(range)
-                if bytes.start >= range.bytes.end
-                    && bytes.start - range.bytes.end <= limits.gap_max
+                if bytes.start >= range.bytes.start
+                    && bytes.start.saturating_sub(range.bytes.end) <= limits.gap_max
                     && bytes.end - range.bytes.start <= limits.range_max =>
             {
-                range.bytes.end = bytes.end;
+                range.bytes.end = range.bytes.end.max(bytes.end);
                 range.chunks.push(chunk);
             }
             _ => ranges.push(FetchRange {

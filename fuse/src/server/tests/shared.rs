@@ -145,6 +145,8 @@ fn all_chunks_of_a_unit_are_published() {
             .cloned()
             .collect();
         check_files(&root, &many[..1]);
+        // Chunk infos, and all units of the neighbourhood, though pieces of a gzip layer overlap.
+        assert_eq!(node.status(ImageId(1)).unwrap().requests, 2, "{name}");
         // Whatever shares the unit of the first is there, the one beside it for sure.
         source.set(Fault::Missing);
         check_files(&root, &many[1..2]);
