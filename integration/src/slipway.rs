@@ -9,8 +9,14 @@ use crate::{binaries, process};
 
 /// `slipway convert SOURCE TARGET`, which must succeed.
 pub fn convert(source: &str, target: &str) -> Result<()> {
+    convert_with(&[], source, target)
+}
+
+/// The same with options.
+pub fn convert_with(options: &[&str], source: &str, target: &str) -> Result<()> {
     let mut command = binaries::slipway()?;
-    command.args(["convert", "--progress", "none", source, target]);
+    command.args(["convert", "--progress", "none"]).args(options);
+    command.args([source, target]);
     process::run(&mut command).map(drop)
 }
 

@@ -5,7 +5,7 @@ use integration::listing;
 use integration::reference;
 use integration::scene::Scene;
 use integration::served::FuseMount;
-use integration::slipway::{convert, oci};
+use integration::slipway::{convert_with, oci};
 
 fn shows_what_is_expected(name: &str) {
     let scene = Scene::create().unwrap();
@@ -51,13 +51,13 @@ fn zran() {
     shows_what_is_expected("zran");
 }
 
-#[test]
-fn own_conversion_shows_what_the_layers_say() {
+fn own_conversion_shows_what_the_layers_say(options: &[&str]) {
     let scene = Scene::create().unwrap();
     let layout = scene.dir().join("layout");
     reference::make(&layout).unwrap();
     let converted = scene.dir().join("converted");
-    convert(&oci(&layout, reference::TAG), &oci(&converted, reference::TAG)).unwrap();
+    let [source, target] = [&layout, &converted].map(|layout| oci(layout, reference::TAG));
+    convert_with(options, &source, &target).unwrap();
     let truth = reference::truth().unwrap();
 
     let kernel = ErofsMount::start(&converted, reference::TAG, &scene.folder("erofs").unwrap()).unwrap();
@@ -72,4 +72,19 @@ fn own_conversion_shows_what_the_layers_say() {
     let blobs = converted.join("blobs/sha256");
     let fuse = FuseMount::start(&bootstrap, &blobs, &scene.folder("fuse").unwrap()).unwrap();
     listing::assert_same(&truth, &listing::of_tree(&fuse.point()).unwrap());
+}
+
+#[test]
+fn own_conversion() {
+    own_conversion_shows_what_the_layers_say(&[]);
+}
+
+#[test]
+fn own_conversion_in_batches() {
+    own_conversion_shows_what_the_layers_say(&["--batch-size", "256KiB"]);
+}
+
+#[test]
+fn own_flat_conversion() {
+    own_conversion_shows_what_the_layers_say(&["--flat"]);
 }
