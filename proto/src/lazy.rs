@@ -12,7 +12,7 @@ mod index;
 
 use oci_spec::image::{Descriptor, ImageManifest};
 
-pub use self::bootstrap::{BOOTSTRAP_LEN_MAX, bootstrap_layer, fetch_bootstrap};
+pub use self::bootstrap::{BOOTSTRAP_LEN_MAX, bootstrap_layer, extract_bootstrap, fetch_bootstrap};
 pub use self::index::{Prefer, choose, fitting_count};
 
 /// Media type of a data blob.

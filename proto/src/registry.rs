@@ -20,6 +20,8 @@ mod range;
 mod repository;
 mod upload;
 
+pub use self::challenge::{Challenge, parse as challenges};
+pub use self::range::ContentRange;
 pub use self::repository::Repository;
 pub(crate) use self::upload::Upload;
 

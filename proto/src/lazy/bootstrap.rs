@@ -42,7 +42,7 @@ pub async fn fetch_bootstrap(
     let what = format!("bootstrap layer {}", manifest.bootstrap.digest());
     let (queue, pieces) = mpsc::channel(QUEUE_LEN);
     let unpacking = blocking(move || {
-        unpack(
+        extract_bootstrap(
             Pieces {
                 queue: pieces,
                 current: Bytes::new(),
@@ -99,8 +99,12 @@ impl Read for Pieces {
     }
 }
 
-/// Finds the bootstrap in a layer and copies it to `out`. Returns its length.
-fn unpack(mut layer: impl Read, what: &str, out: &mut impl Write) -> Result<u64, Error> {
+/// Finds the bootstrap in a layer's bytes, compressed or not, and copies it to `out`. Returns its length in bytes.
+/// `what` names the layer in errors.
+///
+/// # Errors
+/// Those of [`fetch_bootstrap`] that are not the source's.
+pub fn extract_bootstrap(mut layer: impl Read, what: &str, out: &mut impl Write) -> Result<u64, Error> {
     let damaged = |error: io::Error| Error::invalid(what, &error);
     let mut magic = Vec::new();
     layer.by_ref().take(4).read_to_end(&mut magic).map_err(damaged)?;
@@ -113,7 +117,9 @@ fn unpack(mut layer: impl Read, what: &str, out: &mut impl Write) -> Result<u64,
         _ => Box::new(layer),
     };
     let mut archive = tar::Archive::new(unpacked.take(LAYER_LEN_MAX));
-    for entry in archive.entries().map_err(damaged)? {
+    // Raw, because extensions would be read into memory whole, whatever their length. What they may say does not
+    // matter here: the name that is looked for is short, and so is the file.
+    for entry in archive.entries().map_err(damaged)?.raw(true) {
         let mut entry = entry.map_err(damaged)?;
         if !entry.header().entry_type().is_file() || !is_bootstrap(&entry.path().map_err(damaged)?) {
             continue;

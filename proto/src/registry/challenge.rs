@@ -2,13 +2,15 @@
 
 /// One challenge: a scheme and its parameters, names in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Challenge {
-    pub(super) scheme: String,
+pub struct Challenge {
+    /// The scheme, in lower case.
+    pub scheme: String,
     parameters: Vec<(String, String)>,
 }
 
 impl Challenge {
-    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+    /// Value of the first parameter with a name.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters
             .iter()
             .find(|(key, _)| key == name)
@@ -17,7 +19,7 @@ impl Challenge {
 }
 
 /// Reads a header's challenges. What breaks the grammar ends the reading; what came before it counts.
-pub(super) fn parse(header: &str) -> Vec<Challenge> {
+pub fn parse(header: &str) -> Vec<Challenge> {
     let mut challenges: Vec<Challenge> = Vec::new();
     let mut rest = header;
     loop {

@@ -9,15 +9,16 @@ pub(super) fn request_header(range: &Range<u64>) -> String {
 
 /// What a `Content-Range` header says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct ContentRange {
-    pub(super) range: Range<u64>,
+pub struct ContentRange {
+    /// Which bytes were sent; never empty.
+    pub range: Range<u64>,
     /// Length of the whole, when it is told.
-    pub(super) total: Option<u64>,
+    pub total: Option<u64>,
 }
 
 impl ContentRange {
     /// Reads `bytes FIRST-LAST/TOTAL`; `None` when it is anything else.
-    pub(super) fn parse(header: &str) -> Option<Self> {
+    pub fn parse(header: &str) -> Option<Self> {
         let (range, total) = header
             .trim()
             .strip_prefix("bytes ")?
