@@ -182,6 +182,12 @@ pub enum LayerError {
     /// The layer's own bootstrap cannot be written.
     #[error("writing the layer's own bootstrap")]
     Build(#[source] rafs::build::BuildError),
+    /// More than can be held in memory.
+    #[error("the layer's members take more than {limit} bytes of memory")]
+    TooManyMembers {
+        /// The limit.
+        limit: usize,
+    },
     /// The other end of the pipeline is gone; its own error tells why.
     #[error("interrupted")]
     Interrupted,

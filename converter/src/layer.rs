@@ -18,6 +18,9 @@ mod tests;
 const TARGET_LEN_MAX: usize = 4095;
 /// The largest value Linux stores, and the format's limit.
 const XATTR_LEN_MAX: usize = 65535;
+/// Bytes that the members of a layer may take in memory: they are kept until the layers are merged. Three million
+/// files with ordinary names have less; an archive of empty files shrinks a thousandfold, so its own length is no bound.
+const MEMBERS_LEN_MAX: usize = 1 << 30;
 /// The format's limit for a whole blob: 16 TiB. A sparse member may claim any size without bytes to back it.
 const FILE_LEN_MAX: u64 = 1 << 44;
 /// Linux's 12-bit majors and 20-bit minors.
@@ -93,10 +96,20 @@ pub struct Cut {
 pub fn read<R: Read>(
     reader: &mut Reader<R>,
     chunk_size: u32,
+    push: impl FnMut(Cut) -> Result<(), LayerError>,
+) -> Result<Vec<Change>, LayerError> {
+    read_within(reader, chunk_size, MEMBERS_LEN_MAX, push)
+}
+
+fn read_within<R: Read>(
+    reader: &mut Reader<R>,
+    chunk_size: u32,
+    members_len_max: usize,
     mut push: impl FnMut(Cut) -> Result<(), LayerError>,
 ) -> Result<Vec<Change>, LayerError> {
     let mut changes = Vec::new();
     let mut next_slot = 0;
+    let mut members_len = 0;
     while let Some(entry) = reader.next_entry()? {
         let refused = |problem| refuse(&entry.path, entry.offset, problem);
         let Some((path, mut action)) = change(&entry).map_err(refused)? else {
@@ -121,6 +134,12 @@ pub fn read<R: Read>(
             }
             *slots = first..next_slot;
         }
+        members_len += size_of::<Change>() + variable_len(&entry);
+        if members_len > members_len_max {
+            return Err(LayerError::TooManyMembers {
+                limit: members_len_max,
+            });
+        }
         changes.push(Change {
             path,
             action,
@@ -128,6 +147,17 @@ pub fn read<R: Read>(
         });
     }
     Ok(changes)
+}
+
+/// Bytes that a member keeps apart from its fixed part.
+fn variable_len(entry: &Entry) -> usize {
+    // A component of a path is a vector of its own.
+    let path = |path: &[u8]| path.len() + name::components(path).count() * size_of::<Vec<u8>>();
+    let xattrs = entry
+        .xattrs
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 2 * size_of::<Vec<u8>>());
+    path(&entry.path) + path(&entry.link) + xattrs.sum::<usize>()
 }
 
 pub(crate) fn refuse(path: &[u8], offset: u64, problem: Problem) -> LayerError {

@@ -5,6 +5,9 @@ use crate::error::Problem;
 /// Linux's limit, and the format's.
 pub(crate) const NAME_LEN_MAX: usize = 255;
 
+/// Linux names nothing by a longer path (4096 bytes with the NUL), so no unpacker could make it.
+pub(crate) const PATH_LEN_MAX: usize = 4095;
+
 const WHITEOUT: &[u8] = b".wh.";
 const AUFS_META: &[u8] = b".wh..wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -66,6 +69,12 @@ impl CleanPath {
             return Err(Problem::TooLong {
                 what: "a name",
                 limit: NAME_LEN_MAX,
+            });
+        }
+        if self.0.iter().map(|part| part.len() + 1).sum::<usize>() > PATH_LEN_MAX + 1 {
+            return Err(Problem::TooLong {
+                what: "the path",
+                limit: PATH_LEN_MAX,
             });
         }
         Ok(())
@@ -152,6 +161,17 @@ mod tests {
         let limit = [b'x'; 255];
         assert!(meaning(&limit).is_ok());
         let longer = [b'x'; 256];
+        assert!(matches!(meaning(&longer), Err(Problem::TooLong { .. })));
+        let path = |count| {
+            [b'x'; 127]
+                .repeat(count)
+                .chunks(127)
+                .collect::<Vec<_>>()
+                .join(&b'/')
+        };
+        assert_eq!(path(32).len(), PATH_LEN_MAX);
+        assert!(meaning(&path(32)).is_ok());
+        let longer = [&path(32)[..], b"/x"].concat();
         assert!(matches!(meaning(&longer), Err(Problem::TooLong { .. })));
     }
 }

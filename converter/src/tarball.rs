@@ -15,12 +15,15 @@ mod tests;
 
 pub use header::Kind;
 use header::{BLOCK_LEN, Header};
-use pax::Records;
+use pax::{Globals, Records};
 use rafs::Timestamp;
 use sparse::Segment;
 
 /// Longest extended header or long name taken into memory. Go's reader, which containerd uses, has the same limit.
 const EXTENSION_LEN_MAX: u64 = 1 << 20;
+
+/// Most bytes of records that global headers may set: every member has them all, attributes among them.
+const GLOBAL_LEN_MAX: usize = 64 << 10;
 
 /// Why a stream is not a tar archive this reader can take. `offset` counts uncompressed bytes.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +94,7 @@ pub struct Entry {
 pub struct Reader<R> {
     input: R,
     offset: u64,
-    globals: Records,
+    globals: Globals,
     content: Content,
 }
 
@@ -123,7 +126,7 @@ impl<R: Read> Reader<R> {
         Reader {
             input,
             offset: 0,
-            globals: Records::default(),
+            globals: Globals::default(),
             content: Content::default(),
         }
     }
@@ -157,8 +160,9 @@ impl<R: Read> Reader<R> {
                 }
                 b'g' => {
                     let data = self.extension(&header)?;
-                    self.globals
-                        .update(Records::parse(&data, offset)?.retain_global());
+                    if self.globals.update(Records::parse(&data, offset)?) > GLOBAL_LEN_MAX {
+                        return Err(header.corrupt("global extended headers longer than 64 KiB"));
+                    }
                     continue;
                 }
                 b'L' => pending.long_path = Some(until_nul(self.extension(&header)?)),
@@ -235,8 +239,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn entry(&mut self, header: &Header, pending: Pending) -> Result<Entry, TarError> {
-        let mut records = self.globals.clone();
-        records.update(pending.records);
+        let records = pending.records.with(&self.globals);
         let entry = header.entry(pending.long_path, pending.long_link, &records)?;
         let stored = match entry.kind.has_content() {
             true => records.size(header.offset)?.map_or_else(|| header.size(), Ok)?,

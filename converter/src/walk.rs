@@ -1,10 +1,14 @@
 //! All paths of an image, parents before children, names in byte order.
 
+use std::collections::HashSet;
+
 use rafs::tree::FileType;
 use rafs::{Image, Inode, Nid};
 
-/// Directories nested deeper than Linux can name are a loop, or as bad as one.
-const DEPTH_MAX: usize = 2048;
+use crate::name::PATH_LEN_MAX;
+
+#[cfg(test)]
+mod tests;
 
 /// One path.
 #[derive(Clone, Debug)]
@@ -25,9 +29,12 @@ impl Step {
 }
 
 /// Lists the image from the root.
+///
+/// A directory has one name: with two, a small file could hold more paths than anybody can list, or endless ones.
 pub fn walk<B: AsRef<[u8]>>(image: &Image<B>) -> Result<Vec<Step>, rafs::Error> {
     let root = image.inode(image.root())?;
     let mut steps = Vec::new();
+    let mut directories = HashSet::from([root.nid]);
     let mut ahead = vec![Step {
         path: Vec::new(),
         depth: 0,
@@ -41,15 +48,15 @@ pub fn walk<B: AsRef<[u8]>>(image: &Image<B>) -> Result<Vec<Step>, rafs::Error> 
                     true => name,
                     false => [&step.path[..], &name].join(&b'/'),
                 };
-                let depth = step.depth + usize::from(!step.path.is_empty());
-                if depth > DEPTH_MAX {
-                    return Err(corrupt("directories are nested too deep"));
+                if path.len() > PATH_LEN_MAX {
+                    return Err(corrupt("a path is longer than 4095 bytes"));
                 }
-                ahead.push(Step {
-                    path,
-                    depth,
-                    inode: image.inode(nid)?,
-                });
+                let inode = image.inode(nid)?;
+                if inode.file_type == FileType::Directory && !directories.insert(nid) {
+                    return Err(corrupt("a directory has several names, or is in a loop"));
+                }
+                let depth = step.depth + usize::from(!step.path.is_empty());
+                ahead.push(Step { path, depth, inode });
             }
             ahead[first..].reverse();
         }

@@ -114,6 +114,7 @@ fn layer_hint(error: &LayerError) -> Option<&'static str> {
         LayerError::TooManyChunks { .. } => Some("use a larger --chunk-size"),
         LayerError::Blob(_) => Some("split the layer into several"),
         LayerError::Build(_) => Some("convert without --layer-bootstraps"),
+        LayerError::TooManyMembers { .. } => Some("build the image with its files in several layers"),
         LayerError::Interrupted => None,
     }
 }

@@ -230,6 +230,7 @@ fn is_damage(error: &LayerError) -> bool {
         | LayerError::TooManyChunks { .. }
         | LayerError::Blob(_)
         | LayerError::Build(_)
+        | LayerError::TooManyMembers { .. }
         | LayerError::Interrupted => false,
     }
 }

@@ -229,3 +229,38 @@ fn what_cannot_be_a_file_is_refused_with_its_name() {
         "entry \"f\" at byte 1024: uid 4294967296 is larger than 4294967295"
     );
 }
+
+#[test]
+fn what_members_take_in_memory_is_bounded() {
+    let note = [b'n'; 1000];
+    let archive = (0..10).fold(Archive::default(), |archive, number| {
+        archive
+            .pax(&[("SCHILY.xattr.user.note", &note)])
+            .file(format!("file{number}").as_bytes(), b"")
+    });
+    let read = |limit| read_within(&mut Reader::new(&archive.0[..]), 4096, limit, |_| Ok(()));
+    assert_eq!(read(20_000).unwrap().len(), 10);
+    assert!(matches!(
+        read(9_000),
+        Err(LayerError::TooManyMembers { limit: 9_000 })
+    ));
+}
+
+#[test]
+fn content_is_handed_on_piece_by_piece_whatever_its_size() {
+    let archive = Archive::default().add(b"huge", tar::EntryType::Regular, |header| {
+        header.set_size(0o77_777_777_777);
+    });
+    let mut reader = Reader::new(archive.0.chain(std::io::repeat(7)));
+    let mut count = 0;
+    let error = read(&mut reader, 4096, |cut| {
+        assert_eq!(cut.content, [7; 4096]);
+        count += 1;
+        match count < 100 {
+            true => Ok(()),
+            false => Err(LayerError::Interrupted),
+        }
+    });
+    assert!(matches!(error, Err(LayerError::Interrupted)));
+    assert_eq!(reader.offset(), 512 + 100 * 4096);
+}

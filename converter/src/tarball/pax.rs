@@ -1,6 +1,7 @@
 //! PAX extended headers: records by length, never by line, so that binary values survive.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rafs::Timestamp;
 
@@ -12,12 +13,27 @@ const XATTR: &[u8] = b"SCHILY.xattr.";
 /// Keys that describe one member and mean nothing in a global header.
 const PER_MEMBER: [&[u8]; 4] = [b"path", b"linkpath", b"size", b"GNU.sparse."];
 
-/// The records of one extended header, later ones over earlier ones.
+/// The records of one extended header, later ones over earlier ones, and those of global headers behind them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Records {
     values: BTreeMap<Vec<u8>, Vec<u8>>,
+    globals: Globals,
     /// `GNU.sparse.offset` and `numbytes` repeat (version 0.0), so they are kept in order.
     sparse_pairs: Vec<Vec<u8>>,
+}
+
+/// The records that global headers set for all members after them. Shared, since members are many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Globals(Arc<BTreeMap<Vec<u8>, Vec<u8>>>);
+
+impl Globals {
+    /// Lays what a global header holds over what earlier ones did. Returns how many bytes are held now.
+    pub(super) fn update(&mut self, header: Records) -> usize {
+        let values = Arc::make_mut(&mut self.0);
+        let lasting = |key: &[u8]| !PER_MEMBER.iter().any(|per_member| key.starts_with(per_member));
+        values.extend(header.values.into_iter().filter(|(key, _)| lasting(key)));
+        values.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
 }
 
 /// What the records say of holes.
@@ -59,24 +75,19 @@ impl Records {
         Ok(records)
     }
 
-    /// Lays `newer` over these. For the global set, call it with what a global header holds.
-    pub(super) fn update(&mut self, newer: Records) {
-        self.values.extend(newer.values);
-        self.sparse_pairs = newer.sparse_pairs;
-    }
-
-    /// What of a global header holds for every member.
-    pub(super) fn retain_global(mut self) -> Records {
-        self.values
-            .retain(|key, _| !PER_MEMBER.iter().any(|per_member| key.starts_with(per_member)));
-        self.sparse_pairs.clear();
-        self
+    /// Puts the records of global headers behind these.
+    pub(super) fn with(self, globals: &Globals) -> Self {
+        Records {
+            globals: globals.clone(),
+            ..self
+        }
     }
 
     /// A record's value. An empty value takes the record back, as POSIX says.
     fn get(&self, key: &[u8]) -> Option<&[u8]> {
         self.values
             .get(key)
+            .or_else(|| self.globals.0.get(key))
             .map(Vec::as_slice)
             .filter(|value| !value.is_empty())
     }
@@ -117,7 +128,8 @@ impl Records {
                 .filter(|name| !name.is_empty())
                 .map(|name| (name.to_vec(), value.clone()))
         };
-        self.values.iter().filter_map(named).collect()
+        let all = self.globals.0.iter().chain(&self.values);
+        all.filter_map(named).collect()
     }
 
     pub(super) fn sparse(&self, offset: u64) -> Result<Sparse, TarError> {
