@@ -1,7 +1,8 @@
 # `make help` lists the targets. CARGO_TARGET_DIR is respected everywhere.
 .DEFAULT_GOAL := help
-.PHONY: help deps build-deps build test demo lint fmt doc deny sizes clean
+.PHONY: help deps build-deps build test demo fuzz bench-rafs lint fmt doc deny sizes clean
 CARGO ?= cargo
+TIME ?= 1800
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,6 +22,13 @@ test: deps ## Install what is missing, build once, run all tests
 demo: deps ## Convert a real image, run it lazily under containerd, compare with overlayfs
 	$(CARGO) build --release --locked -p converter -p snapshotter -p integration --bins
 	@scripts/run-demo
+
+fuzz: build-deps ## Fuzz every parser, TIME seconds each, 1800 unless given (needs cargo-fuzz)
+	@TIME=$(TIME) scripts/fuzz
+
+bench-rafs: build-deps ## Measure opening, walking and looking up in an image of 500,000 inodes
+	$(CARGO) build --release --locked -p integration --bin bench_rafs
+	@"$${CARGO_TARGET_DIR:-target}/release/bench_rafs" "$${CARGO_TARGET_DIR:-target}/bench/rafs.jsonl"
 
 lint: build-deps sizes ## Formatting, clippy, file sizes
 	$(CARGO) fmt --all --check

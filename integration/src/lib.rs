@@ -13,14 +13,18 @@
 //! | [`served`] | an image served over FUSE by the test itself |
 //! | [`compare`], [`listing`] | two trees, path by path; a tree as lines of JSON |
 //! | [`mod@reference`] | images that another implementation wrote |
+//! | [`bench`] | what is measured, and against what |
+//! | [`fuzz`] | what must hold for hostile input, target by target |
 //! | [`demo`] | the whole path, told step by step |
 
+pub mod bench;
 pub mod binaries;
 pub mod compare;
 pub mod containerd;
 pub mod cri;
 pub mod demo;
 pub mod erofs;
+pub mod fuzz;
 pub mod image;
 pub mod listing;
 pub mod meter;

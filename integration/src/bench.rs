@@ -1,0 +1,5 @@
+//! Benchmarks: what is measured, against what, and how a figure is kept. `doc/BENCHMARKS.md` explains the cases.
+
+pub mod reader;
+pub mod record;
+pub mod tree;
