@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use oci_spec::image::{Descriptor, Digest};
-use rafs::{BlobIndex, ChunkRef, Image};
+use rafs::{BlobIndex, ChunkRef, Codec, Image};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -94,8 +94,15 @@ fn manifest_faults(image: &RafsImage) -> Vec<String> {
     faults.extend(
         strangers.map(|layer| format!("manifest: layer {} is neither data nor bootstrap", layer.digest())),
     );
-    let blobs = image.bootstrap.blobs().iter();
-    let unlisted = blobs.filter(|blob| !listed.contains(blob.id.as_str()));
+    // Of blobs that refer to a layer of the original image, the layer of their chunk infos stands in the manifest.
+    let is_listed = |blob: &rafs::image::Blob| {
+        let meta = blob.meta_blob.as_ref().map(|meta| meta.id.as_str());
+        [Some(blob.id.as_str()), meta]
+            .into_iter()
+            .flatten()
+            .any(|id| listed.contains(id))
+    };
+    let unlisted = image.bootstrap.blobs().iter().filter(|blob| !is_listed(blob));
     faults.extend(unlisted.map(|blob| {
         format!(
             "manifest: blob {} of the bootstrap is not among the layers",
@@ -114,13 +121,9 @@ async fn blob_fault(image: &RafsImage, blob: BlobIndex) -> Result<Option<String>
         Err(proto::image::Error::NotFound { .. }) => return Ok(Some(format!("blob {}: missing", table.id))),
         Err(error) => return Err(error.into()),
     };
-    let needed = image
-        .bootstrap
-        .chunks(blob)
-        .filter_map(Result::ok)
-        .map(compressed_end)
-        .max()
-        .unwrap_or(0);
+    let chunks = image.bootstrap.chunks(blob).filter_map(Result::ok);
+    let alone = chunks.filter(|chunk| chunk.codec != Codec::Shared);
+    let needed = alone.map(compressed_end).max().unwrap_or(0);
     let needed = needed.max(table.compressed_size);
     Ok((len < needed).then(|| format!("blob {}: {len} bytes, the bootstrap needs {needed}", table.id)))
 }
@@ -137,9 +140,17 @@ async fn verify_chunks(image: Arc<RafsImage>, findings: &mut Findings) -> Result
     let mut wanted = Vec::new();
     for number in 0..image.bootstrap.blobs().len() {
         let blob = BlobIndex(u16::try_from(number).map_err(|_| too_many_blobs())?);
-        wanted.extend(image.bootstrap.chunks(blob).filter_map(Result::ok));
+        match image.units(blob).await {
+            Ok(_) => wanted.extend(image.bootstrap.chunks(blob).filter_map(Result::ok)),
+            // Without its chunk infos no chunk of the blob can be read: one fault says it for all.
+            Err(Error::BlobMeta { blob, source }) => {
+                findings.faults.push(format!("blob {blob}: {source}"));
+            }
+            Err(error) => return Err(error),
+        }
     }
-    wanted.sort_by_key(|chunk| (chunk.blob, chunk.compressed.offset));
+    // Numbers follow the order in which chunks lie in the blob; those that share a unit stand together.
+    wanted.sort_by_key(|chunk| (chunk.blob, chunk.index));
     let mut chunks = std::pin::pin!(fetch::fetch(Arc::clone(&image), wanted));
     while let Some(decoded) = chunks.next().await {
         match decoded? {

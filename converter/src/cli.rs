@@ -46,7 +46,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Convert an OCI or docker image to a RAFS image.
-    Convert(convert::Args),
+    Convert(Box<convert::Args>),
     /// Check a RAFS image or a bootstrap file for damage.
     Check(check::Args),
     /// Show what a RAFS image or a bootstrap file holds.
@@ -105,7 +105,7 @@ fn run(command: Command, printer: &Printer) -> anyhow::Result<u8> {
 
 async fn execute(command: Command, printer: &Printer) -> anyhow::Result<u8> {
     match command {
-        Command::Convert(args) => convert::run(args, printer).await,
+        Command::Convert(args) => convert::run(*args, printer).await,
         Command::Check(args) => check::run(args, printer).await,
         Command::Inspect(args) => inspect::run(args, printer).await,
         Command::Ls(args) => ls::run(args, printer).await,

@@ -70,7 +70,15 @@ pub enum Error {
         /// The chunk's number there.
         index: u32,
         /// What is wrong.
-        source: rafs::chunk::DecodeError,
+        source: ChunkFault,
+    },
+    /// What a blob's chunks are cut from cannot be found out.
+    #[error("chunk infos of blob {blob}")]
+    BlobMeta {
+        /// Blob id.
+        blob: String,
+        /// What is wrong with them.
+        source: rafs::blob::MetaError,
     },
     /// A path was asked for that the image does not have, or that is not of the needed kind.
     #[error("{path}: {reason}")]
@@ -102,6 +110,17 @@ pub enum Error {
     /// A thread or task ended without its result, because the work is being given up.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Why stored bytes do not give a chunk's content.
+#[derive(Debug, thiserror::Error)]
+pub enum ChunkFault {
+    /// The bytes are not those of the chunk.
+    #[error(transparent)]
+    Decode(#[from] rafs::chunk::DecodeError),
+    /// Where they are stored is not known for sure.
+    #[error(transparent)]
+    Place(#[from] rafs::blob::MetaError),
 }
 
 /// Why a source is no image to convert.

@@ -1,162 +1,160 @@
 //! Chunks from blobs, many at a time: planned as few ranges, fetched ahead, decoded, verified.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use rafs::blob::{Piece, Units};
 use rafs::chunk::{self, DecodeError};
-use rafs::{BlobIndex, ChunkRef, Digester};
+use rafs::{ChunkRef, Digester};
 
-use crate::error::Error;
+use crate::error::{ChunkFault, Error};
 use crate::opened::RafsImage;
 
-/// Bytes of one request. Large enough that a round trip costs little, small enough to hold several.
-const RUN_LEN_MAX: u64 = 8 << 20;
-/// Unwanted bytes between two chunks that are cheaper to read than another request.
-const GAP_LEN_MAX: u64 = 64 << 10;
+mod plan;
+mod recent;
+
+use plan::{Run, Wanted, plan};
+use recent::Recent;
+
 /// Requests under way.
 const RUN_COUNT_AT_ONCE: usize = 4;
 
-/// Neighbouring chunks fetched with one request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Run {
-    blob: BlobIndex,
-    range: Range<u64>,
-    /// Which of the wanted chunks.
-    chunks: Range<usize>,
-}
-
 /// A chunk with its content, or with what is wrong with it.
-type Decoded = (ChunkRef, Result<Bytes, DecodeError>);
+type Decoded = (ChunkRef, Result<Bytes, ChunkFault>);
 
 /// Fetches `wanted` in that order and decodes and verifies each. One bad chunk does not end the stream; bytes that
-/// cannot be fetched do.
+/// cannot be fetched, and chunk infos that cannot be read, do.
 pub(crate) fn fetch(
     image: Arc<RafsImage>,
     wanted: Vec<ChunkRef>,
 ) -> impl Stream<Item = Result<Decoded, Error>> {
-    let wanted: Arc<[ChunkRef]> = wanted.into();
-    stream::iter(plan(&wanted))
-        .map(move |run| fetch_run(Arc::clone(&image), Arc::clone(&wanted), run))
-        .buffered(RUN_COUNT_AT_ONCE)
-        .map_ok(|chunks| stream::iter(chunks).map(Ok))
+    let recent = Arc::new(Recent::default());
+    stream::once(locate(Arc::clone(&image), wanted))
+        .map_ok(move |wanted| {
+            let job = Job {
+                image: Arc::clone(&image),
+                wanted: wanted.into(),
+                recent: Arc::clone(&recent),
+            };
+            let runs = plan(&job.wanted);
+            stream::iter(runs)
+                .map(move |run| job.clone().fetch_run(run))
+                .buffered(RUN_COUNT_AT_ONCE)
+                .map_ok(|chunks| stream::iter(chunks).map(Ok))
+                .try_flatten()
+        })
         .try_flatten()
 }
 
-/// Joins chunks that follow each other in their blob into runs.
-fn plan(wanted: &[ChunkRef]) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    for (number, chunk) in wanted.iter().enumerate() {
-        let start = chunk.compressed.offset;
-        let end = start.saturating_add(u64::from(chunk.compressed.len));
-        match runs.last_mut() {
-            Some(run)
-                if run.blob == chunk.blob
-                    && (run.range.end..=run.range.end.saturating_add(GAP_LEN_MAX)).contains(&start)
-                    && end - run.range.start <= RUN_LEN_MAX =>
-            {
-                run.range.end = end;
-                run.chunks.end = number + 1;
-            }
-            _ => runs.push(Run {
-                blob: chunk.blob,
-                range: start..end,
-                chunks: number..number + 1,
-            }),
-        }
+/// Finds the units that the chunks are cut from.
+async fn locate(image: Arc<RafsImage>, wanted: Vec<ChunkRef>) -> Result<Vec<Wanted>, Error> {
+    let mut located = Vec::with_capacity(wanted.len());
+    for chunk in wanted {
+        let units = image.units(chunk.blob).await?;
+        let piece = units.piece(&chunk);
+        located.push(Wanted { chunk, piece });
     }
-    runs
+    Ok(located)
 }
 
-async fn fetch_run(image: Arc<RafsImage>, wanted: Arc<[ChunkRef]>, run: Run) -> Result<Vec<Decoded>, Error> {
-    let digest = image.blob_digest(run.blob)?;
-    let digester = image.bootstrap.blobs()[usize::from(run.blob.0)].digester;
-    let mut stored = Vec::new();
-    let mut stream = image.source.range(&digest, run.range.clone()).await?;
-    while let Some(bytes) = stream.next().await {
-        stored.extend_from_slice(&bytes?);
-    }
-    let decode_all = move || {
-        let chunks = wanted[run.chunks].iter();
-        chunks
-            .map(|chunk| (*chunk, decode(chunk, digester, &stored, run.range.start)))
-            .collect()
-    };
-    tokio::task::spawn_blocking(decode_all)
-        .await
-        .map_err(|_| Error::Interrupted)
+/// What all runs need.
+#[derive(Clone)]
+struct Job {
+    image: Arc<RafsImage>,
+    wanted: Arc<[Wanted]>,
+    recent: Arc<Recent>,
 }
 
-fn decode(chunk: &ChunkRef, digester: Digester, stored: &[u8], start: u64) -> Result<Bytes, DecodeError> {
-    let corrupt = || DecodeError::Corrupt {
-        expected: chunk.uncompressed.len,
-    };
-    let from = usize::try_from(chunk.compressed.offset - start).map_err(|_| corrupt())?;
-    let to = from
-        .checked_add(chunk.compressed.len as usize)
-        .ok_or_else(corrupt)?;
-    let stored = stored.get(from..to).ok_or_else(corrupt)?;
-    let mut content = vec![0; chunk.uncompressed.len as usize];
-    chunk::decode(chunk, digester, stored, &mut content)?;
-    Ok(content.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use rafs::{Codec, Digest, Span};
-
-    use super::*;
-
-    fn chunk(blob: u16, offset: u64, len: u32) -> ChunkRef {
-        ChunkRef {
-            blob: BlobIndex(blob),
-            index: 0,
-            compressed: Span { offset, len },
-            uncompressed: Span { offset: 0, len },
-            codec: Codec::Raw,
-            digest: Digest([0; 32]),
-        }
-    }
-
-    #[test]
-    fn neighbours_are_joined_and_others_are_not() {
-        let wanted = [
-            chunk(0, 0, 10),
-            chunk(0, 10, 10),
-            chunk(1, 20, 10),
-            chunk(1, 0, 10),
-            chunk(1, 1 << 20, 10),
-        ];
-        let ranges: Vec<_> = plan(&wanted)
-            .into_iter()
-            .map(|run| (run.blob.0, run.range))
+impl Job {
+    async fn fetch_run(self, run: Run) -> Result<Vec<Decoded>, Error> {
+        let digest = self.image.blob_digest(run.blob)?;
+        let decoder = Decoder {
+            digester: self.image.bootstrap.blobs()[usize::from(run.blob.0)].digester,
+            units: self.image.units(run.blob).await?,
+            recent: self.recent,
+            start: run.range.start,
+        };
+        let chunks = self.wanted[run.chunks.clone()].iter();
+        // Held from here on: what is recent now need not be so any more when it is wanted.
+        let held: Option<Vec<Bytes>> = chunks
+            .filter_map(|wanted| Some((wanted.chunk.blob, wanted.piece.ok()?)))
+            .map(|(blob, piece)| decoder.recent.get(blob, &piece.unit))
             .collect();
-        assert_eq!(
-            ranges,
-            [(0, 0..20), (1, 20..30), (1, 0..10), (1, 1 << 20..(1 << 20) + 10)]
-        );
+        let mut stored = Vec::new();
+        if held.is_none() {
+            let mut stream = self.image.source.range(&digest, run.range.clone()).await?;
+            while let Some(bytes) = stream.next().await {
+                stored.extend_from_slice(&bytes?);
+            }
+        }
+        let wanted = Arc::clone(&self.wanted);
+        let decode_all = move || {
+            let mut held = held.map(Vec::into_iter);
+            let chunks = wanted[run.chunks].iter();
+            chunks
+                .map(|wanted| {
+                    let content = match wanted.piece {
+                        Ok(piece) => {
+                            let held = held.as_mut().and_then(Iterator::next);
+                            decoder.decode(&wanted.chunk, &piece, held, &stored)
+                        }
+                        Err(error) => Err(ChunkFault::Place(error)),
+                    };
+                    (wanted.chunk, content)
+                })
+                .collect()
+        };
+        tokio::task::spawn_blocking(decode_all)
+            .await
+            .map_err(|_| Error::Interrupted)
+    }
+}
+
+/// Turns the stored bytes of a run into contents.
+struct Decoder {
+    digester: Digester,
+    units: Arc<Units>,
+    recent: Arc<Recent>,
+    /// Offset of the run in the blob.
+    start: u64,
+}
+
+impl Decoder {
+    /// Cuts a chunk out of its unit: that is held already, or was expanded a moment ago, or is among the stored bytes.
+    fn decode(
+        &self,
+        chunk: &ChunkRef,
+        piece: &Piece,
+        held: Option<Bytes>,
+        stored: &[u8],
+    ) -> Result<Bytes, ChunkFault> {
+        let is_whole = piece.skip == 0 && piece.len == piece.unit.len;
+        let expanded = match held.or_else(|| self.recent.get(chunk.blob, &piece.unit)) {
+            Some(expanded) => expanded,
+            None => {
+                let expanded = self.expand(piece, stored)?;
+                if !is_whole {
+                    self.recent.put(chunk.blob, piece.unit, expanded.clone());
+                }
+                expanded
+            }
+        };
+        let corrupt = DecodeError::Corrupt { expected: piece.len };
+        let content = piece.cut(&expanded).ok_or(corrupt)?;
+        chunk::verify(chunk, self.digester, content)?;
+        Ok(expanded.slice_ref(content))
     }
 
-    proptest! {
-        #[test]
-        fn every_chunk_is_in_exactly_one_run(
-            wanted in prop::collection::vec((0u16..3, 0u64..1 << 26, 1u32..1 << 24), 0..50)
-        ) {
-            let wanted: Vec<_> = wanted.into_iter().map(|(blob, offset, len)| chunk(blob, offset, len)).collect();
-            let mut next = 0;
-            for run in plan(&wanted) {
-                prop_assert_eq!(run.chunks.start, next);
-                next = run.chunks.end;
-                for chunk in &wanted[run.chunks.clone()] {
-                    prop_assert_eq!(chunk.blob, run.blob);
-                    prop_assert!(run.range.start <= chunk.compressed.offset);
-                    prop_assert!(chunk.compressed.offset + u64::from(chunk.compressed.len) <= run.range.end);
-                }
-                prop_assert!(run.chunks.len() == 1 || run.range.end - run.range.start <= RUN_LEN_MAX);
-            }
-            prop_assert_eq!(next, wanted.len());
-        }
+    fn expand(&self, piece: &Piece, stored: &[u8]) -> Result<Bytes, DecodeError> {
+        let unit = &piece.unit;
+        let place = unit.stored.offset.checked_sub(self.start);
+        let stored = place
+            .and_then(|from| usize::try_from(from).ok())
+            .and_then(|from| stored.get(from..)?.get(..unit.stored.len as usize))
+            .ok_or(DecodeError::Corrupt { expected: unit.len })?;
+        let mut expanded = vec![0; unit.len as usize];
+        self.units.expand(unit, stored, &mut expanded)?;
+        Ok(expanded.into())
     }
 }

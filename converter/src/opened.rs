@@ -3,16 +3,23 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use oci_spec::image::Digest;
 use proto::image::ImageSource;
 use proto::lazy::{self, LazyManifest, Prefer};
+use rafs::blob::{MetaError, Units};
 use rafs::{BlobIndex, Image};
+use tokio::sync::OnceCell;
 
 use crate::error::Error;
 use crate::origin::{self, Found};
 use crate::platform::Platform;
+
+/// Most bytes of stored chunk infos. They shrink little, and the reader takes no more uncompressed.
+const META_LEN_MAX: u64 = 256 << 20;
 
 /// A RAFS image and where it lies.
 pub struct RafsImage {
@@ -24,6 +31,8 @@ pub struct RafsImage {
     pub layers: LazyManifest,
     /// The bootstrap.
     pub bootstrap: Image<Bytes>,
+    /// By position of the blob, read when first asked for.
+    units: Vec<OnceCell<Arc<Units>>>,
 }
 
 impl RafsImage {
@@ -49,23 +58,66 @@ impl RafsImage {
             place: place.to_owned(),
             source,
         })?;
+        let units = bootstrap.blobs().iter().map(|_| OnceCell::new()).collect();
         Ok(RafsImage {
             source,
             found,
             layers,
             bootstrap,
+            units,
         })
+    }
+
+    /// What the chunks of a blob are cut from. Reads the blob's chunk infos if they are needed for that.
+    pub(crate) async fn units(&self, blob: BlobIndex) -> Result<Arc<Units>, Error> {
+        let number = usize::from(blob.0);
+        let (Some(cell), Some(table)) = (self.units.get(number), self.bootstrap.blobs().get(number)) else {
+            return Err(no_blob(number));
+        };
+        let read = cell.get_or_try_init(|| async {
+            if !table.has_shared_units() {
+                return Ok(Arc::new(Units::single(table)));
+            }
+            let failed = |source| Error::BlobMeta {
+                blob: table.id.clone(),
+                source,
+            };
+            let (id, range) = table.meta_range();
+            let len = range.end - range.start;
+            if len > META_LEN_MAX {
+                let limit = META_LEN_MAX;
+                return Err(failed(MetaError::TooLarge { len, limit }));
+            }
+            let mut stored = Vec::new();
+            let mut stream = self.source.range(&sha256(id)?, range).await?;
+            while let Some(bytes) = stream.next().await {
+                stored.extend_from_slice(&bytes?);
+            }
+            Ok(Arc::new(Units::read(table, &stored).map_err(failed)?))
+        });
+        read.await.cloned()
     }
 
     /// Digest under which a blob of the blob table lies at the source.
     pub(crate) fn blob_digest(&self, blob: BlobIndex) -> Result<Digest, Error> {
-        let blobs = self.bootstrap.blobs();
-        let id = blobs.get(usize::from(blob.0)).map_or("", |blob| blob.id.as_str());
-        format!("sha256:{id}").parse().map_err(|_| Error::NotRafs {
-            place: format!("blob {id:?}"),
-            reason: "blobs are named by 64 hex digits",
-        })
+        let number = usize::from(blob.0);
+        let table = self.bootstrap.blobs().get(number);
+        sha256(&table.ok_or_else(|| no_blob(number))?.id)
     }
+}
+
+fn no_blob(number: usize) -> Error {
+    Error::NotRafs {
+        place: format!("blob {number}"),
+        reason: "the blob table does not list it",
+    }
+}
+
+fn sha256(id: &str) -> Result<Digest, Error> {
+    format!("sha256:{id}").parse().map_err(|_| Error::NotRafs {
+        place: format!("blob {id:?}"),
+        reason: "blobs are named by 64 hex digits",
+    })
 }
 
 /// Opens a bootstrap file.

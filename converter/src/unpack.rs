@@ -26,6 +26,9 @@ use folder::FolderSink;
 /// Chunks between fetching and writing.
 const CHUNK_COUNT_MAX: usize = 8;
 
+/// Bytes of a chunk's entry in a file's list.
+const CHUNK_INDEX_LEN: usize = size_of::<rafs::layout::ChunkIndex>();
+
 /// Where to unpack to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
@@ -110,10 +113,16 @@ pub async fn unpack(image: Arc<RafsImage>, destination: &Destination) -> Result<
 fn chunks(image: &RafsImage, steps: &[Step]) -> Result<Vec<ChunkRef>, rafs::Error> {
     let mut seen = std::collections::HashSet::new();
     let mut chunks = Vec::new();
+    // Files that share their lists of chunks could ask for more than any memory holds.
+    let chunk_count_max = image.bootstrap.bytes().len() / CHUNK_INDEX_LEN;
     for step in steps {
         if step.inode.file_type == FileType::Regular && seen.insert(step.inode.nid) {
             for extent in image.bootstrap.extents(&step.inode, 0..step.inode.size)? {
                 chunks.push(extent?.chunk);
+                if chunks.len() > chunk_count_max {
+                    let what = "files share their lists of chunks";
+                    return Err(rafs::Error::Corrupt { what, offset: 0 });
+                }
             }
         }
     }

@@ -10,6 +10,14 @@ use crate::name::PATH_LEN_MAX;
 #[cfg(test)]
 mod tests;
 
+/// Bytes a name takes in its directory at least. More names than fit in the file means that directories share blocks.
+const NAME_ROOM_MIN: usize = 12;
+/// Bytes of all paths together, by the length of the file: every name costs some 80 bytes there, and paths are seldom
+/// longer than a few of that. Deep directories of many names could fill any memory.
+const PATH_BYTES_PER_BYTE: usize = 16;
+/// Bytes of all paths together that are harmless whatever the file's length.
+const PATH_BYTES_FREE: usize = 64 << 20;
+
 /// One path.
 #[derive(Clone, Debug)]
 pub struct Step {
@@ -30,10 +38,12 @@ impl Step {
 
 /// Lists the image from the root.
 ///
-/// A directory has one name: with two, a small file could hold more paths than anybody can list, or endless ones.
+/// A directory has one name: with two, a small file could hold more paths than anybody can list, or endless ones. Nor
+/// are there more names than have room in the file.
 pub fn walk<B: AsRef<[u8]>>(image: &Image<B>) -> Result<Vec<Step>, rafs::Error> {
     let root = image.inode(image.root())?;
     let mut steps = Vec::new();
+    let mut budget = Budget::new(image.bytes().len());
     let mut directories = HashSet::from([root.nid]);
     let mut ahead = vec![Step {
         path: Vec::new(),
@@ -51,6 +61,7 @@ pub fn walk<B: AsRef<[u8]>>(image: &Image<B>) -> Result<Vec<Step>, rafs::Error> 
                 if path.len() > PATH_LEN_MAX {
                     return Err(corrupt("a path is longer than 4095 bytes"));
                 }
+                budget.take(&path)?;
                 let inode = image.inode(nid)?;
                 if inode.file_type == FileType::Directory && !directories.insert(nid) {
                     return Err(corrupt("a directory has several names, or is in a loop"));
@@ -63,6 +74,29 @@ pub fn walk<B: AsRef<[u8]>>(image: &Image<B>) -> Result<Vec<Step>, rafs::Error> 
         steps.push(step);
     }
     Ok(steps)
+}
+
+/// How much a walk may still list.
+struct Budget {
+    names: usize,
+    path_bytes: usize,
+}
+
+impl Budget {
+    fn new(file_len: usize) -> Self {
+        let path_bytes = file_len.saturating_mul(PATH_BYTES_PER_BYTE);
+        Budget {
+            names: file_len / NAME_ROOM_MIN,
+            path_bytes: path_bytes.saturating_add(PATH_BYTES_FREE),
+        }
+    }
+
+    fn take(&mut self, path: &[u8]) -> Result<(), rafs::Error> {
+        let left = self.names.checked_sub(1);
+        let left = left.zip(self.path_bytes.checked_sub(path.len()));
+        (self.names, self.path_bytes) = left.ok_or(corrupt("directories share their blocks"))?;
+        Ok(())
+    }
 }
 
 /// Names of a directory without `.` and `..`, each fit to be one component of a path.

@@ -31,6 +31,43 @@ pub use self::target::{BlobUpload, ImageTarget};
 pub(crate) use self::local::blocking;
 pub(crate) use self::stream::checked;
 
+/// User and password as command lines take them: `USER[:PASSWORD]`. `Debug` does not show the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// User name, not empty.
+    pub user: String,
+    /// Password, or a token that stands for one. Empty if none was given.
+    pub password: String,
+}
+
+impl std::str::FromStr for Login {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (user, password) = text.split_once(':').unwrap_or((text, ""));
+        match user {
+            // What was given is not repeated: it may be all password.
+            "" => Err("the user name is missing; expected USER or USER:PASSWORD"),
+            _ => Ok(Self {
+                user: user.to_owned(),
+                password: password.to_owned(),
+            }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Login({}, ***)", self.user)
+    }
+}
+
+impl From<Login> for (String, String) {
+    fn from(login: Login) -> Self {
+        (login.user, login.password)
+    }
+}
+
 /// How to reach registries.
 #[derive(Clone, Default)]
 pub struct Options {

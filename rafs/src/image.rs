@@ -136,6 +136,11 @@ impl<B: AsRef<[u8]>> Image<B> {
         Ok(Image { bytes, shape })
     }
 
+    /// The file.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+
     /// The root directory.
     pub fn root(&self) -> Nid {
         self.shape.root

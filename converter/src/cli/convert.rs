@@ -4,7 +4,7 @@ use std::num::NonZero;
 
 use converter::convert::{self, Options, Report};
 use converter::platform::Platform;
-use proto::image::{ImageSource, ImageTarget, Location};
+use proto::image::{ImageSource, ImageTarget, Location, Login};
 
 use super::DONE;
 use super::packing::Packing;
@@ -30,6 +30,12 @@ pub(crate) struct Args {
     jobs: Option<NonZero<usize>>,
     #[command(flatten)]
     access: Access,
+    /// User and password for the registry of SRC, instead of --creds.
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    src_creds: Option<Login>,
+    /// User and password for the registry of DST, instead of --creds.
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    dest_creds: Option<Login>,
     /// How to show progress.
     #[arg(long, value_name = "HOW", default_value = "auto")]
     progress: Progress,
@@ -39,9 +45,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, printer: &Printer) -> anyhow::Result<u8> {
-    let access = args.access.options();
-    let source = ImageSource::open(&args.source, &access).await?;
-    let target = ImageTarget::create(&args.target, &access).await?;
+    let access = |creds: &Option<Login>| {
+        let creds = creds.as_ref().or(args.access.creds.as_ref());
+        args.access.options_with(creds)
+    };
+    let source = ImageSource::open(&args.source, &access(&args.src_creds)).await?;
+    let target = ImageTarget::create(&args.target, &access(&args.dest_creds)).await?;
     let processors = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let options = Options {
         platform: args.platform,

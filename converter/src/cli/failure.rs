@@ -73,7 +73,7 @@ fn hint_of(error: &Error) -> Option<&'static str> {
             }
             rafs::Error::Corrupt { .. } => Some("fetch the file again, or convert the image again"),
         },
-        Error::Chunk { .. } => {
+        Error::Chunk { .. } | Error::BlobMeta { .. } => {
             Some("slipway check --data lists all damaged chunks; push or convert the image again")
         }
         Error::NotEmpty { .. } => Some("unpack into a new folder"),

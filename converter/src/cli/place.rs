@@ -6,7 +6,7 @@ use bytes::Bytes;
 use clap::Args;
 use converter::opened::{self, RafsImage};
 use converter::platform::Platform;
-use proto::image::{ImageSource, Location, Options};
+use proto::image::{ImageSource, Location, Login, Options};
 use rafs::Image;
 
 /// How to reach registries.
@@ -15,6 +15,9 @@ pub(crate) struct Access {
     /// Talk plain HTTP to registries instead of HTTPS.
     #[arg(long)]
     pub(crate) plain_http: bool,
+    /// User and password for the registry [default: as docker, podman and skopeo keep them].
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    pub(crate) creds: Option<Login>,
 }
 
 /// Which image to read.
@@ -38,9 +41,14 @@ pub(crate) enum Subject {
 
 impl Access {
     pub(crate) fn options(&self) -> Options {
+        self.options_with(self.creds.as_ref())
+    }
+
+    /// The same with other credentials.
+    pub(crate) fn options_with(&self, creds: Option<&Login>) -> Options {
         Options {
             plain_http: self.plain_http,
-            ..Options::default()
+            credentials: creds.cloned().map(Into::into),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use converter::opened::RafsImage;
 use converter::walk::{Step, walk};
@@ -10,7 +10,7 @@ use proto::image::{ImageSource, Options};
 use rafs::FileType;
 use serde_json::{Value, json};
 
-use crate::place::{Place, Stored, sha256};
+use crate::place::{OCI_CONFIG, OCI_MANIFEST, Place, Stored, add_blob, sha256, write_index};
 
 pub(crate) fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(
@@ -33,6 +33,81 @@ pub(crate) fn stored(name: &str) -> Stored {
         bytes,
         diff_id: format!("sha256:{}", sha256(&tar)),
     }
+}
+
+/// Images that the reference builder made of the same layers.
+pub(crate) const REFERENCE: [&str; 6] = [
+    "lz4-sha256",
+    "none-sha256",
+    "zran",
+    "zstd-batch",
+    "zstd-blake3",
+    "zstd-chunk64k",
+];
+
+fn reference_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../rafs/tests/fixtures")
+}
+
+fn reference(name: &str) -> Vec<u8> {
+    std::fs::read(reference_folder().join(name)).unwrap()
+}
+
+/// The bootstrap of one of them.
+pub(crate) fn reference_bootstrap(name: &str) -> Vec<u8> {
+    zstd::decode_all(&reference(&format!("{name}/bootstrap.zst"))[..]).unwrap()
+}
+
+/// Writes one of them as a layout, as the reference converter lays images out.
+pub(crate) fn reference_image(place: &Place, layout: &str, name: &str) {
+    let folder = place.path(layout);
+    let bootstrap = reference_bootstrap(name);
+    let mut layers = Vec::new();
+    let mut diff_ids = Vec::new();
+    let mut files: Vec<_> = std::fs::read_dir(reference_folder().join(name))
+        .unwrap()
+        .collect();
+    files.sort_by_key(|file| file.as_ref().unwrap().file_name());
+    for file in files {
+        let path = file.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        if path.file_stem().is_some_and(|stem| stem == "bootstrap") {
+            continue;
+        }
+        let is_layer = path.extension().is_none();
+        let bytes = if is_layer {
+            bytes
+        } else {
+            zstd::decode_all(&bytes[..]).unwrap()
+        };
+        let mut layer = add_blob(&folder, proto::lazy::BLOB_MEDIA_TYPE, &bytes);
+        // Layers of the original image are not layers of the new one; they only have to be there.
+        if !is_layer {
+            layer["annotations"] = json!({proto::lazy::BLOB_ANNOTATION: "true"});
+            diff_ids.push(layer["digest"].clone());
+            layers.push(layer);
+        }
+    }
+    let (bytes, diff_id) = proto::lazy::bootstrap_layer(&bootstrap, &[]).unwrap();
+    let mut layer = add_blob(&folder, "application/vnd.oci.image.layer.v1.tar+gzip", &bytes);
+    layer["annotations"] = json!({
+        proto::lazy::BOOTSTRAP_ANNOTATION: "true", proto::lazy::FS_VERSION_ANNOTATION: "6",
+    });
+    layers.push(layer);
+    diff_ids.push(diff_id.to_string().into());
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        "history": [
+            {"created_by": "a step"},
+            {"created_by": "another"},
+            {"created_by": "Nydus Converter", "comment": "Nydus Bootstrap Layer"},
+        ],
+    });
+    let config = add_blob(&folder, OCI_CONFIG, &serde_json::to_vec(&config).unwrap());
+    let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers});
+    let manifest = add_blob(&folder, OCI_MANIFEST, &serde_json::to_vec(&manifest).unwrap());
+    write_index(&folder, &[manifest]);
 }
 
 /// Contents by path, hard links included.
@@ -107,33 +182,60 @@ fn describe(image: &RafsImage, steps: &[Step], step: &Step, contents: &BTreeMap<
     value
 }
 
+/// Everything of the image `dst`, by path.
+fn seen(place: &Place) -> BTreeMap<String, Value> {
+    let contents = contents(&place.unpacked());
+    let location = place.oci("dst").parse().unwrap();
+    let platform = "linux/amd64".parse().unwrap();
+    let image = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let source = ImageSource::open(&location, &Options::default()).await.unwrap();
+        RafsImage::open(source, "dst", Some(&platform)).await.unwrap()
+    });
+    let steps = walk(&image.bootstrap).unwrap();
+    steps
+        .iter()
+        .filter(|step| !step.path.is_empty())
+        .map(|step| describe(&image, &steps, step, &contents))
+        .map(|value| (value["path"].as_str().unwrap().to_owned(), value))
+        .collect()
+}
+
+fn expected(lines: Vec<u8>) -> BTreeMap<String, Value> {
+    String::from_utf8(lines)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|value| (value["path"].as_str().unwrap().to_owned(), value))
+        .collect()
+}
+
+fn assert_equal(seen: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>) {
+    assert_eq!(expected.len(), 326);
+    for (path, value) in expected {
+        assert_eq!(seen.get(path), Some(value), "{path}");
+    }
+    assert_eq!(seen.len(), expected.len());
+}
+
 #[test]
 fn the_merged_tree_is_what_the_layers_say() {
     let place = Place::new();
     place.stored_image(&[stored("layer1.tar.gz"), stored("layer2.tar.gz")]);
     place.convert(&[]).success();
-    let contents = contents(&place.unpacked());
-    let location = place.oci("dst").parse().unwrap();
-    let image = tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let source = ImageSource::open(&location, &Options::default()).await.unwrap();
-        RafsImage::open(source, "dst", None).await.unwrap()
-    });
-    let steps = walk(&image.bootstrap).unwrap();
-    let seen: BTreeMap<String, Value> = steps
-        .iter()
-        .filter(|step| !step.path.is_empty())
-        .map(|step| describe(&image, &steps, step, &contents))
-        .map(|value| (value["path"].as_str().unwrap().to_owned(), value))
-        .collect();
-    let truth: BTreeMap<String, Value> = String::from_utf8(fixture("truth.jsonl"))
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap())
-        .map(|value| (value["path"].as_str().unwrap().to_owned(), value))
-        .collect();
-    assert_eq!(truth.len(), 326);
-    for (path, value) in &truth {
-        assert_eq!(seen.get(path), Some(value), "{path}");
+    assert_equal(&seen(&place), &expected(fixture("truth.jsonl")));
+}
+
+#[test]
+fn images_of_the_reference_builder_unpack_and_check() {
+    for name in REFERENCE {
+        let place = Place::new();
+        reference_image(&place, "dst", name);
+        assert_equal(&seen(&place), &expected(reference("expected.jsonl")));
+        let check = place
+            .slipway()
+            .args(["check", "--data", &place.oci("dst"), "--platform", "linux/amd64"])
+            .output()
+            .unwrap();
+        assert!(check.status.success(), "{name}: {check:?}");
     }
-    assert_eq!(seen.len(), truth.len());
 }

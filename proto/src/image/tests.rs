@@ -117,3 +117,17 @@ fn names(folder: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+#[test]
+fn logins_are_read_and_not_shown() {
+    let login = |text: &str| {
+        text.parse::<super::Login>()
+            .map(|login| (login.user, login.password))
+    };
+    let pair = |user: &str, password: &str| Ok((user.to_owned(), password.to_owned()));
+    assert_eq!(login("me:pass:word"), pair("me", "pass:word"));
+    assert_eq!(login("me"), pair("me", ""));
+    assert!(login("").is_err() && login(":secret").is_err_and(|error| !error.contains("secret")));
+    let shown = format!("{:?}", "me:secret".parse::<super::Login>());
+    assert_eq!(shown, "Ok(Login(me, ***))");
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use fuse::{ImageId, ImageSpec, Server, ServerConfig};
-use proto::image::{ImageSource, Location};
+use proto::image::{ImageSource, Location, Login};
 use proto::lazy;
 use snapshotter::config::Registry;
 use snapshotter::mounter::options;
@@ -36,6 +36,9 @@ pub(super) struct Arguments {
     /// Reach the registry without TLS
     #[arg(long)]
     plain_http: bool,
+    /// User and password for the registry [default: as docker, podman and skopeo keep them]
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    creds: Option<Login>,
 }
 
 /// Mounts, waits for a signal, unmounts.
@@ -106,6 +109,7 @@ fn free_folder(dir: &Path) -> anyhow::Result<PathBuf> {
 async fn fetch(registry: &Registry, arguments: &Arguments, bootstrap: &Path) -> anyhow::Result<ImageSource> {
     let mut options = options(&arguments.image, registry);
     options.plain_http |= arguments.plain_http;
+    options.credentials = arguments.creds.clone().map(Into::into);
     let source = ImageSource::open(&arguments.image, &options).await?;
     let platform = arguments.platform.clone().unwrap_or_default();
     let resolved = resolve(&source, &platform).await?;

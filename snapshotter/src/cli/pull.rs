@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use proto::image::Location;
+use proto::image::{Location, Login};
 use snapshotter::mounter::options;
 use snapshotter::pull::{Options, Progress, Pulled, Silent, pull};
 use snapshotter::resolve::Platform;
@@ -40,6 +40,9 @@ pub(super) struct Arguments {
     /// Reach the registry without TLS
     #[arg(long)]
     plain_http: bool,
+    /// User and password for the registry [default: as docker, podman and skopeo keep them]
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    creds: Option<Login>,
 }
 
 /// Pulls and says what came of it.
@@ -48,6 +51,7 @@ pub(super) fn run(settings: &Settings, arguments: Arguments) -> anyhow::Result<(
     start_logging(&config)?;
     let mut source = options(&arguments.image, &config.registry);
     source.plain_http |= arguments.plain_http;
+    source.credentials = arguments.creds.map(Into::into);
     let options = Options {
         address: arguments.containerd_address,
         namespace: arguments.namespace,
