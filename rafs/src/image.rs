@@ -8,6 +8,7 @@ mod bytes;
 mod check;
 mod chunk_table;
 mod directory;
+mod dump;
 mod extent;
 mod inode;
 mod superblock;
@@ -18,6 +19,7 @@ use std::ops::Range;
 
 pub use check::{FAULTS_MAX, Fault, check};
 pub use directory::{Entries, Entry};
+pub use dump::dump;
 pub use extent::{Extent, Extents};
 pub use inode::Inode;
 pub use xattr::Xattrs;

@@ -1,6 +1,6 @@
 //! Checking a whole image: everything the root reaches and everything in the tables, fault by fault.
 
-mod claims;
+pub(super) mod claims;
 mod tables;
 
 use std::borrow::Cow;

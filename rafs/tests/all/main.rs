@@ -1,6 +1,7 @@
 //! Tests of the whole crate: what is written is read back, whatever is read is answered.
 
 mod damage;
+mod dump;
 mod fixture;
 mod form;
 mod forms;

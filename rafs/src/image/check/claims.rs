@@ -5,13 +5,13 @@ use std::ops::Range;
 use crate::layout::SLOT;
 
 /// One bit per 32-byte slot of the file.
-pub(super) struct Claims {
+pub(in crate::image) struct Claims {
     words: Vec<u64>,
 }
 
 impl Claims {
     /// Starts with nothing claimed in a file of `len` bytes.
-    pub(super) fn new(len: u64) -> Self {
+    pub(in crate::image) fn new(len: u64) -> Self {
         let words = len.div_ceil(SLOT).div_ceil(64);
         Claims {
             words: vec![0; usize::try_from(words).expect("the file is in memory")],
@@ -23,7 +23,7 @@ impl Claims {
     ///
     /// Claiming what comes before a conflict bounds the work: however many ranges overlap, a slot is passed over
     /// only once.
-    pub(super) fn claim(&mut self, range: Range<u64>) -> bool {
+    pub(in crate::image) fn claim(&mut self, range: Range<u64>) -> bool {
         if range.is_empty() {
             return true;
         }
