@@ -9,6 +9,7 @@ use oci_spec::image::{Descriptor, Digest};
 use rafs::{BlobIndex, ChunkRef, Codec, Image};
 use serde::Serialize;
 
+use crate::against::Differences;
 use crate::error::Error;
 use crate::fetch;
 use crate::opened::RafsImage;
@@ -24,6 +25,9 @@ pub struct Findings {
     pub chunk_count: u64,
     /// What is wrong, one sentence each. Empty: nothing.
     pub faults: Vec<String>,
+    /// How the image differs from its original, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub differences: Option<Differences>,
 }
 
 /// Checks a bootstrap alone.
@@ -36,6 +40,7 @@ pub fn check_bootstrap(image: &Image<Bytes>) -> Findings {
             .iter()
             .map(ToString::to_string)
             .collect(),
+        differences: None,
     }
 }
 

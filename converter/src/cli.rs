@@ -45,7 +45,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Convert an OCI or docker image to a RAFS image.
+    /// Convert an OCI or docker image to a RAFS image, or a RAFS image back to a plain one.
     Convert(Box<convert::Args>),
     /// Check a RAFS image or a bootstrap file for damage.
     Check(check::Args),

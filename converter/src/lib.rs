@@ -3,7 +3,9 @@
 //! | room | holds |
 //! |---|---|
 //! | [`convert`] | conversion: layers in parallel, one merge, the manifest |
+//! | [`restore`] | back to a plain image |
 //! | [`opened`], [`walk`] | a RAFS image opened for reading, and all its paths |
+//! | [`against`] | comparing a RAFS image with its original |
 //! | [`check`], [`inspect`], [`listing`], [`unpack`] | what is done with it |
 //! | [`tarball`] | reading tar streams exactly |
 //! | [`layer`] | one layer as a list of changes |
@@ -14,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod against;
 pub mod check;
 pub mod convert;
 mod decompress;
@@ -31,6 +34,7 @@ mod pack;
 mod pipe;
 pub mod platform;
 pub mod progress;
+pub mod restore;
 pub mod tarball;
 pub mod unpack;
 pub mod walk;

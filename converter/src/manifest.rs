@@ -78,7 +78,11 @@ pub(crate) struct Part<'a> {
 impl<'a> Part<'a> {
     /// A config.
     pub(crate) fn config(digest: &'a str, size: u64) -> Self {
-        let media_type = "application/vnd.oci.image.config.v1+json";
+        Self::layer("application/vnd.oci.image.config.v1+json", digest, size)
+    }
+
+    /// A plain layer.
+    pub(crate) fn layer(media_type: &'static str, digest: &'a str, size: u64) -> Self {
         Part {
             media_type,
             digest,

@@ -115,6 +115,13 @@ impl Origin {
     }
 }
 
+/// Reads the config as it stands, so that members we do not know survive.
+pub(crate) async fn config(source: &ImageSource, manifest: &ImageManifest) -> Result<Value, Error> {
+    let descriptor = manifest.config();
+    let bytes = source.small_blob(descriptor, CONFIG_LEN_MAX).await?;
+    parse(&format!("config {}", descriptor.digest()), &bytes)
+}
+
 /// A manifest that names one platform only is still the wrong one if another was asked for.
 fn check_platform(what: &str, config: &Config, platform: Option<&Platform>) -> Result<(), Error> {
     let (Some(wanted), Some(os), Some(architecture)) = (platform, &config.os, &config.architecture) else {

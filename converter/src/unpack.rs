@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::error::Error;
 use crate::fetch;
 use crate::opened::RafsImage;
+use crate::restore::Opening;
 use crate::walk::{Step, walk};
 
 mod archive;
@@ -88,6 +89,27 @@ trait Sink {
 
 /// Unpacks the whole image.
 pub async fn unpack(image: Arc<RafsImage>, destination: &Destination) -> Result<Unpacked, Error> {
+    let destination = destination.clone();
+    unpack_to(image, move || {
+        Ok(match destination {
+            Destination::Folder(path) => Box::new(FolderSink::create(&path)?),
+            Destination::Archive(path) => Box::new(ArchiveSink::create(&path)?),
+            Destination::Stdout => Box::new(ArchiveSink::stdout()),
+        })
+    })
+    .await
+}
+
+/// Unpacks the whole image to a layer of another.
+pub(crate) async fn unpack_layer(image: Arc<RafsImage>, layer: Opening) -> Result<Unpacked, Error> {
+    unpack_to(image, move || Ok(Box::new(ArchiveSink::layer(layer)?))).await
+}
+
+/// `open` runs on the thread that writes.
+async fn unpack_to(
+    image: Arc<RafsImage>,
+    open: impl FnOnce() -> Result<Box<dyn Sink>, Error> + Send + 'static,
+) -> Result<Unpacked, Error> {
     let corrupt = |source| Error::Bootstrap {
         place: "the image".to_owned(),
         source,
@@ -95,9 +117,8 @@ pub async fn unpack(image: Arc<RafsImage>, destination: &Destination) -> Result<
     let steps = walk(&image.bootstrap).map_err(corrupt)?;
     let chunks = chunks(&image, &steps).map_err(corrupt)?;
     let (sender, receiver) = mpsc::channel(CHUNK_COUNT_MAX);
-    let destination = destination.clone();
     let for_writer = Arc::clone(&image);
-    let writer = tokio::task::spawn_blocking(move || write(&for_writer, &steps, &destination, receiver));
+    let writer = tokio::task::spawn_blocking(move || write(&for_writer, &steps, open()?, receiver));
     let fetched = feed(image, chunks, sender).await;
     let written = match writer.await {
         Ok(written) => written,
@@ -154,14 +175,9 @@ async fn feed(
 fn write(
     image: &RafsImage,
     steps: &[Step],
-    destination: &Destination,
+    mut sink: Box<dyn Sink>,
     mut chunks: mpsc::Receiver<Bytes>,
 ) -> Result<Unpacked, Error> {
-    let mut sink: Box<dyn Sink> = match destination {
-        Destination::Folder(path) => Box::new(FolderSink::create(path)?),
-        Destination::Archive(path) => Box::new(ArchiveSink::create(path)?),
-        Destination::Stdout => Box::new(ArchiveSink::stdout()),
-    };
     let corrupt = |source| Error::Bootstrap {
         place: "the image".to_owned(),
         source,

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use converter::check::{self, Findings};
-use converter::opened;
+use converter::{against, opened};
+use proto::image::{ImageSource, Location};
 
 use super::place::{Subject, Which};
 use super::printer::Printer;
@@ -17,6 +19,9 @@ pub(crate) struct Args {
     /// Fetch and verify every chunk of the image.
     #[arg(long)]
     data: bool,
+    /// Compare files and contents with the image that this one was made of.
+    #[arg(long, value_name = "SRC")]
+    against: Option<Location>,
     #[command(flatten)]
     which: Which,
     /// Print the findings as JSON.
@@ -24,11 +29,16 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// What failed was the comparison with this image.
+#[derive(Debug, thiserror::Error)]
+#[error("comparing with {0}")]
+struct Compared(String);
+
 pub(crate) async fn run(args: Args, printer: &Printer) -> anyhow::Result<u8> {
     let findings = match look(&args).await {
         Ok(findings) => findings,
         // What is there and is broken is an answer; what cannot be looked at is an error.
-        Err(error) => match error.downcast_ref().and_then(check::damage) {
+        Err(error) => match damage(&error) {
             Some(findings) => findings,
             None => return Err(error),
         },
@@ -36,7 +46,26 @@ pub(crate) async fn run(args: Args, printer: &Printer) -> anyhow::Result<u8> {
     report(&findings, &args, printer)
 }
 
+/// Damage of the image itself is an answer; damage of what it is compared with is none.
+fn damage(error: &anyhow::Error) -> Option<Findings> {
+    match error.downcast_ref::<Compared>() {
+        Some(_) => None,
+        None => error.downcast_ref().and_then(check::damage),
+    }
+}
+
 async fn look(args: &Args) -> anyhow::Result<Findings> {
+    let mut findings = look_inside(args).await?;
+    if let Some(original) = &args.against {
+        let image = args.which.open_bootstrap(&args.subject).await?;
+        let source = ImageSource::open(original, &args.which.access.options()).await?;
+        let differences = against::compare(&image, &source, args.which.platform.as_ref()).await;
+        findings.differences = Some(differences.with_context(|| Compared(original.to_string()))?);
+    }
+    Ok(findings)
+}
+
+async fn look_inside(args: &Args) -> anyhow::Result<Findings> {
     match &args.subject {
         Subject::File(_) if args.data => {
             anyhow::bail!("--data needs an image: a bootstrap file says nothing of where its blobs are")
@@ -58,10 +87,21 @@ fn report(findings: &Findings, args: &Args, printer: &Printer) -> anyhow::Result
             .iter()
             .map(|fault| format!("{}: {fault}\n", args.subject))
             .collect();
-        printer.data(&faults)?;
+        let differences = findings.differences.iter();
+        let differences: String = differences
+            .flat_map(|differences| &differences.first)
+            .map(|difference| format!("{}: {difference}\n", args.subject))
+            .collect();
+        printer.data(&(faults + &differences))?;
     }
-    if !findings.faults.is_empty() {
-        printer.note(&format!("{}: {} faults", args.subject, findings.faults.len()));
+    let difference_count = findings.differences.as_ref().map_or(0, |found| found.count);
+    if !findings.faults.is_empty() || difference_count > 0 {
+        let against = match &args.against {
+            Some(original) => format!(", {difference_count} differences from {original}"),
+            None => String::new(),
+        };
+        let fault_count = findings.faults.len();
+        printer.note(&format!("{}: {fault_count} faults{against}", args.subject));
         return Ok(NEGATIVE);
     }
     let (inodes, blobs, chunks) = (findings.inode_count, findings.blob_count, findings.chunk_count);
@@ -70,8 +110,12 @@ fn report(findings: &Findings, args: &Args, printer: &Printer) -> anyhow::Result
     } else {
         String::new()
     };
+    let same = match (&args.against, &findings.differences) {
+        (Some(original), Some(found)) => format!(", {} paths equal to {original}", found.path_count),
+        _ => String::new(),
+    };
     printer.note(&format!(
-        "{}: no fault found; {inodes} names, {blobs} blobs{chunks}",
+        "{}: no fault found; {inodes} names, {blobs} blobs{chunks}{same}",
         args.subject
     ));
     Ok(DONE)

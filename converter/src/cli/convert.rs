@@ -3,7 +3,9 @@
 use std::num::NonZero;
 
 use converter::convert::{self, Options, Report};
+use converter::opened::RafsImage;
 use converter::platform::Platform;
+use converter::restore;
 use proto::image::{ImageSource, ImageTarget, Location, Login};
 
 use super::DONE;
@@ -11,6 +13,7 @@ use super::packing::Packing;
 use super::place::Access;
 use super::printer::{Printer, bytes};
 use super::progress::Progress;
+use super::unpack;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -51,6 +54,9 @@ pub(crate) async fn run(args: Args, printer: &Printer) -> anyhow::Result<u8> {
     };
     let source = ImageSource::open(&args.source, &access(&args.src_creds)).await?;
     let target = ImageTarget::create(&args.target, &access(&args.dest_creds)).await?;
+    if restore::is_rafs(&source, args.platform.as_ref()).await? {
+        return back(source, target, &args, printer).await;
+    }
     let processors = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let options = Options {
         platform: args.platform,
@@ -65,6 +71,32 @@ pub(crate) async fn run(args: Args, printer: &Printer) -> anyhow::Result<u8> {
         true => printer.json(&report)?,
         false => summarize(&report, &args.target, printer),
     }
+    Ok(DONE)
+}
+
+/// From RAFS to a plain image.
+async fn back(
+    source: ImageSource,
+    target: ImageTarget,
+    args: &Args,
+    printer: &Printer,
+) -> anyhow::Result<u8> {
+    let compression = args.packing.layer()?;
+    let image = RafsImage::open(source, &args.source.to_string(), args.platform.as_ref()).await?;
+    let restored = restore::restore(image, &target, compression).await?;
+    target.finish().await?;
+    unpack::warn(&restored.lost, printer);
+    if args.json {
+        printer.json(&restored)?;
+        return Ok(DONE);
+    }
+    printer.note(&format!("{} {}", args.target, restored.manifest));
+    printer.note(&format!(
+        "from RAFS to one layer: {} paths, {} of contents, {} out",
+        restored.path_count,
+        bytes(restored.content_len),
+        bytes(restored.layer_len)
+    ));
     Ok(DONE)
 }
 

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use converter::restore::LayerCompression;
 use converter::{ChunkOptions, Layout};
 use rafs::blob::BlobOptions;
 use rafs::{Compressor, Digester};
@@ -89,6 +90,21 @@ impl Packing {
             level: compression.level,
             layout,
         })
+    }
+}
+
+impl Packing {
+    /// The compression of a plain image's layer. Gzip if nothing was chosen: every runtime reads it.
+    pub(crate) fn layer(&self) -> anyhow::Result<LayerCompression> {
+        match self.compressor.map(|chosen| (chosen.compressor, chosen.level)) {
+            None => Ok(LayerCompression::Gzip),
+            Some((Compressor::Zstd, level)) => Ok(LayerCompression::Zstd(level)),
+            Some((Compressor::None, _)) => Ok(LayerCompression::None),
+            Some(_) => anyhow::bail!(
+                "SRC is a RAFS image, and layers of plain images cannot be compressed with lz4; leave --compressor out \
+                 for gzip, or use zstd or none"
+            ),
+        }
     }
 }
 

@@ -45,7 +45,8 @@ fn destination(path: PathBuf) -> Destination {
     }
 }
 
-fn warn(lost: &Lost, printer: &Printer) {
+/// Says what could not be kept.
+pub(super) fn warn(lost: &Lost, printer: &Printer) {
     for (count, what) in [
         (
             lost.owner,

@@ -10,6 +10,7 @@ use tempfile::NamedTempFile;
 
 use super::{Item, Lost, Sink};
 use crate::error::Error;
+use crate::restore::{LayerWriter, Opening};
 use crate::tarball::pax::write_record;
 
 /// What fits in ustar's fields: names, 7 octal digits for ids, 11 for sizes and times.
@@ -59,6 +60,17 @@ impl ArchiveSink {
             Output::Stream(Box::new(io::stdout())),
             Path::new("standard output"),
         )
+    }
+
+    /// Writes a layer of an image.
+    pub(super) fn layer(layer: Opening) -> Result<Self, Error> {
+        let path = Path::new("the layer");
+        let layer = layer.open().map_err(|source| Error::Io {
+            doing: "starting",
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self::new(Output::Layer(Box::new(layer)), path))
     }
 
     fn new(output: Output, path: &Path) -> Self {
@@ -124,6 +136,7 @@ impl Sink for ArchiveSink {
         match output {
             Output::New(file) => drop(file.persist(&self.path).map_err(|error| failed(error.error))?),
             Output::Stream(mut stream) => stream.flush().map_err(failed)?,
+            Output::Layer(layer) => layer.finish().map_err(failed)?,
         }
         Ok(self.lost)
     }
@@ -135,6 +148,8 @@ enum Output {
     New(NamedTempFile),
     /// Anything else.
     Stream(Box<dyn Write>),
+    /// A layer of an image.
+    Layer(Box<LayerWriter>),
 }
 
 impl Write for Output {
@@ -142,6 +157,7 @@ impl Write for Output {
         match self {
             Output::New(file) => file.write(bytes),
             Output::Stream(stream) => stream.write(bytes),
+            Output::Layer(layer) => layer.write(bytes),
         }
     }
 
@@ -149,6 +165,7 @@ impl Write for Output {
         match self {
             Output::New(file) => file.flush(),
             Output::Stream(stream) => stream.flush(),
+            Output::Layer(layer) => layer.flush(),
         }
     }
 }

@@ -49,7 +49,7 @@ fn reference_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../rafs/tests/fixtures")
 }
 
-fn reference(name: &str) -> Vec<u8> {
+pub(crate) fn reference(name: &str) -> Vec<u8> {
     std::fs::read(reference_folder().join(name)).unwrap()
 }
 
@@ -183,7 +183,7 @@ fn describe(image: &RafsImage, steps: &[Step], step: &Step, contents: &BTreeMap<
 }
 
 /// Everything of the image `dst`, by path.
-fn seen(place: &Place) -> BTreeMap<String, Value> {
+pub(crate) fn seen(place: &Place) -> BTreeMap<String, Value> {
     let contents = contents(&place.unpacked());
     let location = place.oci("dst").parse().unwrap();
     let platform = "linux/amd64".parse().unwrap();
@@ -200,7 +200,7 @@ fn seen(place: &Place) -> BTreeMap<String, Value> {
         .collect()
 }
 
-fn expected(lines: Vec<u8>) -> BTreeMap<String, Value> {
+pub(crate) fn expected(lines: Vec<u8>) -> BTreeMap<String, Value> {
     String::from_utf8(lines)
         .unwrap()
         .lines()
@@ -209,7 +209,7 @@ fn expected(lines: Vec<u8>) -> BTreeMap<String, Value> {
         .collect()
 }
 
-fn assert_equal(seen: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>) {
+pub(crate) fn assert_equal(seen: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>) {
     assert_eq!(expected.len(), 326);
     for (path, value) in expected {
         assert_eq!(seen.get(path), Some(value), "{path}");

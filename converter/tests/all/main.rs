@@ -1,5 +1,6 @@
 //! `slipway` from the outside: images made here, converted, checked, listed and unpacked.
 
+mod against;
 mod archive;
 mod commands;
 mod damage;
@@ -8,6 +9,7 @@ mod interrupt;
 mod lessons;
 mod packing;
 mod place;
+mod restore;
 mod round_trip;
 mod sources;
 

@@ -127,21 +127,6 @@ fn platforms_that_are_not_there_are_refused_with_those_that_are() {
 }
 
 #[test]
-fn converted_images_are_not_converted_again() {
-    let place = Place::new();
-    place.image(&[Layer::default().file("f", b"f").bytes()]);
-    place.convert(&[]).success();
-    std::fs::rename(place.path("dst"), place.path("again")).unwrap();
-    let output = place
-        .slipway()
-        .args(["convert", &place.oci("again"), &place.oci("dst")])
-        .assert()
-        .code(2);
-    let stderr = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
-    assert!(stderr.contains("it is a RAFS image already\nhint: "), "{stderr}");
-}
-
-#[test]
 fn artifacts_and_strange_layers_are_refused_with_a_reason() {
     let place = Place::new();
     let chart = "application/vnd.cncf.helm.config.v1+json";
