@@ -1,28 +1,54 @@
 //! Looking at a RAFS image: what is in it, and how it is stored.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use rafs::tree::FileType;
-use rafs::{Compressor, Digester, Image};
+use rafs::{BlobIndex, Codec, Compressor, Digester, Image, Nid};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::walk::walk;
+use crate::walk::{Step, walk};
+
+mod name;
+mod path;
+
+pub use path::{ExtentView, PathView, look_up};
 
 /// A bootstrap in numbers. All lengths are bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Summary {
+    /// Bytes of the bootstrap.
+    pub bootstrap_len: u64,
+    /// Flags of the superblock by name; those without one in hex.
+    pub flags: Vec<String>,
+    /// Number of the root's inode.
+    pub root_nid: u64,
+    /// Inodes, as the superblock counts them.
+    pub inode_count: u64,
+    /// The tables that are there.
+    pub tables: Vec<TableSummary>,
     /// Bytes per chunk.
     pub chunk_size: u32,
     /// Contents of all files, hard links once.
     pub content_len: u64,
     /// Files by kind.
     pub files: FileCounts,
-    /// Entries of the prefetch table.
-    pub prefetch_count: u64,
+    /// The prefetch table: the first path of each entry, or the number of an inode that has none.
+    pub prefetch: Vec<String>,
     /// The blob table.
     pub blobs: Vec<BlobSummary>,
+}
+
+/// Where a table lies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TableSummary {
+    /// `devices`, `blobs`, `prefetch` or `chunks`.
+    pub name: &'static str,
+    /// Byte offset in the bootstrap.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
 }
 
 /// Files by kind, hard links once.
@@ -49,8 +75,18 @@ pub struct BlobSummary {
     pub compressor: &'static str,
     /// `sha256` or `blake3`.
     pub digester: &'static str,
+    /// Features by name; those without one in hex.
+    pub features: Vec<String>,
     /// Chunks in it.
     pub chunk_count: u32,
+    /// Chunks of it that the image's files use.
+    pub used_chunk_count: u64,
+    /// Stored bytes of the used chunks. Chunks that share their stored bytes with others do not count.
+    pub used_stored_len: u64,
+    /// Contents of the used chunks.
+    pub used_content_len: u64,
+    /// Stored bytes of 1000 bytes of content, over the used chunks that do not share theirs.
+    pub stored_per_mille: Option<u64>,
     /// Bytes of the file.
     pub compressed_len: u64,
     /// Bytes of its uncompressed image.
@@ -59,14 +95,44 @@ pub struct BlobSummary {
 
 /// Counts everything in `image`. `place` is for messages.
 pub fn summarize(image: &Image<Bytes>, place: &str) -> Result<Summary, Error> {
-    let steps = walk(image).map_err(|source| Error::Bootstrap {
+    read(image).map_err(|source| Error::Bootstrap {
         place: place.to_owned(),
         source,
-    })?;
+    })
+}
+
+fn read(image: &Image<Bytes>) -> Result<Summary, rafs::Error> {
+    let steps = walk(image)?;
+    let (files, content_len) = count(&steps);
+    let tables = image.tables().into_iter().filter(|(_, range)| !range.is_empty());
+    Ok(Summary {
+        bootstrap_len: image.bytes().len() as u64,
+        flags: name::flags(image.extended_superblock()?.flags.get()),
+        root_nid: image.root().0,
+        inode_count: image.inode_count(),
+        tables: tables
+            .map(|(name, range)| TableSummary {
+                name,
+                offset: range.start,
+                len: range.end - range.start,
+            })
+            .collect(),
+        chunk_size: image.chunk_size(),
+        content_len,
+        files,
+        prefetch: prefetch(image, &steps),
+        blobs: (0u16..)
+            .zip(image.blobs())
+            .map(|(number, blob)| summarize_blob(image, BlobIndex(number), blob))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn count(steps: &[Step]) -> (FileCounts, u64) {
     let mut files = FileCounts::default();
     let mut content_len = 0u64;
     let mut seen = HashSet::new();
-    for step in &steps {
+    for step in steps {
         if !seen.insert(step.inode.nid) {
             files.extra_names += 1;
             continue;
@@ -81,17 +147,39 @@ pub fn summarize(image: &Image<Bytes>, place: &str) -> Result<Summary, Error> {
             _ => files.special += 1,
         }
     }
-    Ok(Summary {
-        chunk_size: image.chunk_size(),
-        content_len,
-        files,
-        prefetch_count: image.prefetch().len() as u64,
-        blobs: image.blobs().iter().map(blob).collect(),
-    })
+    (files, content_len)
 }
 
-fn blob(blob: &rafs::image::Blob) -> BlobSummary {
-    BlobSummary {
+fn prefetch(image: &Image<Bytes>, steps: &[Step]) -> Vec<String> {
+    let wanted = image.prefetch();
+    let known: HashSet<Nid> = wanted.iter().copied().collect();
+    let mut paths: HashMap<Nid, &[u8]> = HashMap::new();
+    for step in steps.iter().filter(|step| known.contains(&step.inode.nid)) {
+        paths.entry(step.inode.nid).or_insert(&step.path);
+    }
+    let shown = |nid: &Nid| match paths.get(nid) {
+        Some(path) => format!("/{}", path.escape_ascii()),
+        None => format!("inode {}", nid.0),
+    };
+    wanted.iter().map(shown).collect()
+}
+
+fn summarize_blob(
+    image: &Image<Bytes>,
+    number: BlobIndex,
+    blob: &rafs::image::Blob,
+) -> Result<BlobSummary, rafs::Error> {
+    let (mut stored_len, mut content_len, mut alone_len) = (0u64, 0u64, 0u64);
+    for chunk in image.chunks(number) {
+        let chunk = chunk?;
+        let len = u64::from(chunk.uncompressed.len);
+        content_len += len;
+        if chunk.codec != Codec::Shared {
+            stored_len += u64::from(chunk.compressed.len);
+            alone_len += len;
+        }
+    }
+    Ok(BlobSummary {
         id: blob.id.clone(),
         compressor: match blob.compressor {
             Compressor::None => "none",
@@ -103,8 +191,13 @@ fn blob(blob: &rafs::image::Blob) -> BlobSummary {
             Digester::Blake3 => "blake3",
             Digester::Sha256 => "sha256",
         },
+        features: name::features(blob.features),
         chunk_count: blob.chunk_count,
+        used_chunk_count: image.chunks(number).len() as u64,
+        used_stored_len: stored_len,
+        used_content_len: content_len,
+        stored_per_mille: (stored_len * 1000).checked_div(alone_len),
         compressed_len: blob.compressed_size,
         uncompressed_len: blob.uncompressed_size,
-    }
+    })
 }

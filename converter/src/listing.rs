@@ -23,6 +23,24 @@ pub struct Line {
 
 /// Lists the directory at `path`, or the file that is there. Symbolic links are not followed.
 pub fn list(image: &Image<Bytes>, path: &OsStr) -> Result<Vec<Line>, Error> {
+    let corrupt = |source| Error::Bootstrap {
+        place: path.to_string_lossy().into_owned(),
+        source,
+    };
+    let inode = find(image, path)?;
+    if inode.file_type != FileType::Directory {
+        let name = CleanPath::clean(path.as_bytes()).components().join(&b'/');
+        return Ok(vec![line(image, name, inode).map_err(corrupt)?]);
+    }
+    let children = children(image, &inode).map_err(corrupt)?;
+    let lines = children
+        .into_iter()
+        .map(|(name, nid)| line(image, name, image.inode(nid)?));
+    lines.collect::<Result<_, _>>().map_err(corrupt)
+}
+
+/// Finds the inode at `path`. Symbolic links are not followed.
+pub(crate) fn find(image: &Image<Bytes>, path: &OsStr) -> Result<Inode, Error> {
     let shown = path.to_string_lossy().into_owned();
     let corrupt = |source| Error::Bootstrap {
         place: shown.clone(),
@@ -33,8 +51,7 @@ pub fn list(image: &Image<Bytes>, path: &OsStr) -> Result<Vec<Line>, Error> {
         reason,
     };
     let mut inode = image.inode(image.root()).map_err(corrupt)?;
-    let path = CleanPath::clean(path.as_bytes());
-    for name in path.components() {
+    for name in CleanPath::clean(path.as_bytes()).components() {
         if inode.file_type != FileType::Directory {
             return Err(missing("a parent is not a directory"));
         }
@@ -42,15 +59,7 @@ pub fn list(image: &Image<Bytes>, path: &OsStr) -> Result<Vec<Line>, Error> {
         let entry = entry.ok_or_else(|| missing("not in the image"))?;
         inode = image.inode(entry.nid).map_err(corrupt)?;
     }
-    if inode.file_type != FileType::Directory {
-        let name = path.components().join(&b'/');
-        return Ok(vec![line(image, name, inode).map_err(corrupt)?]);
-    }
-    let children = children(image, &inode).map_err(corrupt)?;
-    let lines = children
-        .into_iter()
-        .map(|(name, nid)| line(image, name, image.inode(nid)?));
-    lines.collect::<Result<_, _>>().map_err(corrupt)
+    Ok(inode)
 }
 
 fn line(image: &Image<Bytes>, name: Vec<u8>, inode: Inode) -> Result<Line, rafs::Error> {

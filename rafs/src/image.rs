@@ -143,6 +143,29 @@ impl<B: AsRef<[u8]>> Image<B> {
         self.bytes.as_ref()
     }
 
+    /// The EROFS superblock.
+    pub fn superblock(&self) -> Result<&layout::SuperBlock, Error> {
+        let what = "the superblock lies outside the file";
+        self.view().bytes.read(layout::SUPERBLOCK_OFFSET, what)
+    }
+
+    /// The RAFS superblock.
+    pub fn extended_superblock(&self) -> Result<&layout::ExtendedSuperBlock, Error> {
+        let what = "the RAFS superblock lies outside the file";
+        self.view().bytes.read(layout::EXTENDED_SUPERBLOCK_OFFSET, what)
+    }
+
+    /// Names and byte ranges of the tables, empty for those that are not there.
+    pub fn tables(&self) -> [(&'static str, Range<u64>); 4] {
+        let tables = &self.shape.tables;
+        [
+            ("devices", tables.devices.clone()),
+            ("blobs", tables.blobs.clone()),
+            ("prefetch", tables.prefetch.clone()),
+            ("chunks", tables.chunks.clone()),
+        ]
+    }
+
     /// The root directory.
     pub fn root(&self) -> Nid {
         self.shape.root

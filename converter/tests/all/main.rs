@@ -5,6 +5,7 @@ mod archive;
 mod commands;
 mod damage;
 mod fixture;
+mod inspect;
 mod interrupt;
 mod lessons;
 mod packing;
