@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rafs::{ChunkRef, Span};
+use rustix::fs::OFlags;
 
 use super::meta::{self, MetaPlace};
 use super::state::{self, Entry};
@@ -124,6 +125,8 @@ impl Blob {
         let options = {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).mode(0o600);
+            // A symlink here is not ours, and what it names would be overwritten.
+            options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
             options
         };
         let files = Files {

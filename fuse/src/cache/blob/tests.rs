@@ -158,3 +158,20 @@ fn damaged_files_are_remade() {
         assert_eq!(content(&blob, &chunk), chunk.content());
     }
 }
+
+#[test]
+fn what_a_symlink_names_is_left_alone() {
+    let chunk = verified(1, 1, 7);
+    for name in ["data", "state"] {
+        let dir = tempfile::tempdir().unwrap();
+        let foreign = dir.path().join("foreign");
+        std::fs::write(&foreign, b"not of the cache").unwrap();
+        Cache::open(dir.path()).unwrap().blob(&shape()).store(&chunk);
+        std::fs::remove_file(path(&dir, name)).unwrap();
+        std::os::unix::fs::symlink(&foreign, path(&dir, name)).unwrap();
+        let blob = Cache::open(dir.path()).unwrap().blob(&shape());
+        assert_eq!(blob.standing(chunk.chunk()), Standing::Barred, "{name}");
+        blob.store(&chunk);
+        assert_eq!(std::fs::read(&foreign).unwrap(), b"not of the cache", "{name}");
+    }
+}
