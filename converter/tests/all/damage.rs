@@ -157,3 +157,26 @@ fn damaged_metadata_never_panics() {
         }
     }
 }
+
+#[test]
+fn a_missing_blob_does_not_hide_what_is_wrong_with_another() {
+    let place = Place::new();
+    let layer = |name: &str, seed| Layer::default().file(name, &noise(300_000, seed)).bytes();
+    place.image(&[layer("a", 1), layer("b", 2)]);
+    place.convert(&["--chunk-size", "64KiB"]).success();
+    let manifest = place.manifest("dst");
+    let blob = |number: usize| {
+        let digest = manifest["layers"][number]["digest"].as_str().unwrap();
+        place.blob_path("dst", digest)
+    };
+    fs::remove_file(blob(0)).unwrap();
+    let mut bytes = fs::read(blob(1)).unwrap();
+    bytes[100_000] ^= 1;
+    fs::write(blob(1), bytes).unwrap();
+    let (code, stdout, stderr) = check(&place, &place.oci("dst"), &["--data"]);
+    assert_eq!((code, stdout.lines().count()), (1, 2), "{stdout}{stderr}");
+    assert!(
+        stdout.contains(": missing") && stdout.contains("chunk 1: chunk digest mismatch"),
+        "{stdout}"
+    );
+}
