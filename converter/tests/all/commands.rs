@@ -147,3 +147,17 @@ fn archives_are_written_to_files_and_to_standard_output_alike() {
         .unwrap();
     assert!(listed.status.success() && listed.stderr.is_empty(), "{listed:?}");
 }
+
+#[test]
+fn log_lines_have_no_colours_where_no_terminal_is() {
+    let place = Place::new();
+    place.image(&[Layer::default().file(".wh..wh.plnk", b"").bytes()]);
+    let output = place
+        .slipway()
+        .args(["convert", "oci:src", "oci:out"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("AUFS bookkeeping skipped"), "{told}");
+    assert!(!told.contains('\x1b'), "{told:?}");
+}
