@@ -21,6 +21,10 @@ pub struct ImageId(pub u32);
 /// First number that is none of an image's: image and inode share 64 bits, and the upper half is the kernel's own.
 const IMAGE_ID_END: u32 = 1 << 23;
 
+/// Requests that a program's read may wait for one after the other: when read-ahead fails, the kernel asks once more for
+/// the page itself before the program sees the error.
+const KERNEL_TRIES: u32 = 2;
+
 /// What the server needs to know.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -30,7 +34,8 @@ pub struct ServerConfig {
     pub cache_dir: PathBuf,
     /// FUSE threads.
     pub threads: usize,
-    /// How long a read may wait for its bytes before it fails with EIO.
+    /// How long a program's read may wait for its bytes before it fails with EIO. A single request of the kernel waits
+    /// half as long.
     pub read_deadline: Duration,
 }
 
@@ -143,7 +148,7 @@ impl Server {
             mountpoint: config.mountpoint.clone(),
             top,
             tree: Arc::new(Tree::new(top)),
-            engine: Engine::new(runtime, config.read_deadline),
+            engine: Engine::new(runtime, config.read_deadline / KERNEL_TRIES),
             cache,
             opening: RwLock::default(),
             mounted: None,

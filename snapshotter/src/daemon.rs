@@ -76,6 +76,7 @@ impl Daemon {
         let snapshots = socket::listen(&address)?;
         let control = socket::listen(&layout.control())?;
         node::detach_stale(&layout.fuse())?;
+        node::refuse_lost_store(&layout)?;
         let store = Store::open(&layout.store())?;
         let server = ServerConfig {
             mountpoint: layout.fuse(),

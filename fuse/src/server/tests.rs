@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use super::*;
 
 /// Short, so that tests of faults are; long enough for a loaded machine to answer from memory.
-const DEADLINE: Duration = Duration::from_secs(3);
+const DEADLINE: Duration = Duration::from_secs(6);
 
 /// A server with all it stands on. Dropping unmounts it first.
 struct Node {

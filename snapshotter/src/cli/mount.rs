@@ -68,7 +68,7 @@ pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<
     };
     let stop = runtime.block_on(async { signal::stop_token() })?;
     let server = Server::mount_image(&server_config, runtime.handle().clone(), image)
-        .with_context(|| format!("cannot mount {} on {}", arguments.image, mountpoint.display()))?;
+        .with_context(|| not_mounted(&arguments.image, &mountpoint))?;
     printer::note(&format!(
         "{} is at {}; Ctrl-C ends it",
         arguments.image,
@@ -76,6 +76,18 @@ pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<
     ));
     runtime.block_on(stop.cancelled());
     Ok(server.unmount()?)
+}
+
+/// What to say when the mount fails, and what users other than root need for it.
+fn not_mounted(image: &Location, mountpoint: &Path) -> String {
+    let hint = match rustix::process::geteuid().is_root() {
+        true => "",
+        false => {
+            "; hint: without root this needs fusermount3 (Debian: fuse3) and a /dev/fuse that everybody may open \
+             (mode 0666, as udev makes it)"
+        }
+    };
+    format!("cannot mount {image} on {}{hint}", mountpoint.display())
 }
 
 /// The folder's full path, if it is an empty folder: what is in it would be hidden, and may be another mount.

@@ -41,6 +41,18 @@ pub enum NodeError {
         /// The socket.
         path: PathBuf,
     },
+    /// The store is new, yet there are snapshots: it was lost, and to go on would delete them all.
+    #[error(
+        "{} has snapshots, but their store {} is missing or empty; hint: bring the store back, or, to give the \
+         snapshots up, move that folder away",
+        snapshots.display(), store.display()
+    )]
+    StoreLost {
+        /// Folder of the snapshots.
+        snapshots: PathBuf,
+        /// The store.
+        store: PathBuf,
+    },
     /// Something is in the place of a socket.
     #[error("{} is in the way and is no socket", path.display())]
     NotASocket {
@@ -64,6 +76,21 @@ pub(super) fn require_root() -> Result<(), NodeError> {
     } else {
         Err(NodeError::NotRoot)
     }
+}
+
+/// Refuses to start over with a new store where an old one's snapshots lie: its first cleaning would delete them.
+pub(super) fn refuse_lost_store(layout: &Layout) -> Result<(), NodeError> {
+    let (store, snapshots) = (layout.store(), layout.snapshots());
+    let is_new = match fs::metadata(&store) {
+        Ok(metadata) => metadata.len() == 0,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => return Err(failed("look at", &store)(error)),
+    };
+    let mut entries = fs::read_dir(&snapshots).map_err(failed("list", &snapshots))?;
+    if is_new && entries.next().is_some() {
+        return Err(NodeError::StoreLost { snapshots, store });
+    }
+    Ok(())
 }
 
 /// The one daemon's hold on a root. Ends with the process, however that ends.

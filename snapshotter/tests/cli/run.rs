@@ -124,3 +124,18 @@ fn a_daemon_lives_dies_and_lives_again() {
     let left: Vec<_> = std::fs::read_dir(node.0.path().join("run")).unwrap().collect();
     assert_eq!(left.len(), 1, "only the mount point is left: {left:?}");
 }
+
+#[test]
+fn snapshots_whose_store_is_lost_are_not_deleted() {
+    let node = Node(tempfile::tempdir().unwrap());
+    let file = node.0.path().join("root/snapshots/7/fs/precious");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, "kept").unwrap();
+    std::fs::write(node.0.path().join("root/store.redb"), "").unwrap();
+    let said = failure(&mut node.command("run"));
+    assert!(
+        said.contains("missing or empty") && said.contains("hint: "),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+}

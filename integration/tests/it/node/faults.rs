@@ -16,7 +16,7 @@ use integration::slipwayd::ImageMount;
 use integration::wait;
 
 /// Short, so that the test is; long enough for a read on a busy machine.
-const READ_DEADLINE: Duration = Duration::from_secs(3);
+const READ_DEADLINE: Duration = Duration::from_secs(6);
 /// What a read may take beyond its deadline before it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Chunk size of the converter.
