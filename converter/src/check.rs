@@ -121,7 +121,7 @@ fn manifest_faults(image: &RafsImage) -> Vec<String> {
     faults
 }
 
-/// Whether a blob is there and long enough for its chunks.
+/// Whether a blob is there, as long as the manifest says, and long enough for its chunks.
 async fn blob_fault(image: &RafsImage, blob: BlobIndex) -> Result<Option<String>, Error> {
     let table = &image.bootstrap.blobs()[usize::from(blob.0)];
     let digest: Digest = image.blob_digest(blob)?;
@@ -134,7 +134,21 @@ async fn blob_fault(image: &RafsImage, blob: BlobIndex) -> Result<Option<String>
     let alone = chunks.filter(|chunk| chunk.codec != Codec::Shared);
     let needed = alone.map(compressed_end).max().unwrap_or(0);
     let needed = needed.max(table.compressed_size);
-    Ok((len < needed).then(|| format!("blob {}: {len} bytes, the bootstrap needs {needed}", table.id)))
+    let mut layers = image.layers.blobs.iter();
+    let listed = layers
+        .find(|layer| *layer.digest() == digest)
+        .map(Descriptor::size);
+    Ok(match listed {
+        _ if len < needed => Some(format!(
+            "blob {}: {len} bytes, the bootstrap needs {needed}",
+            table.id
+        )),
+        Some(listed) if listed != len => Some(format!(
+            "blob {}: {len} bytes, the manifest says {listed}",
+            table.id
+        )),
+        _ => None,
+    })
 }
 
 fn compressed_end(chunk: ChunkRef) -> u64 {

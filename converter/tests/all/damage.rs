@@ -84,13 +84,17 @@ fn flipped_bytes_are_found_by_reading_the_data() {
 }
 
 #[test]
-fn missing_and_short_blobs_are_found() {
+fn missing_short_and_long_blobs_are_found() {
     let place = converted();
     let bytes = fs::read(blob(&place)).unwrap();
     fs::write(blob(&place), &bytes[..1000]).unwrap();
     let (code, stdout, _) = check(&place, &place.oci("dst"), &["--data"]);
     assert_eq!(code, 1);
     assert!(stdout.contains("1000 bytes, the bootstrap needs"), "{stdout}");
+    fs::write(blob(&place), [&bytes[..], b"x"].concat()).unwrap();
+    let (code, stdout, _) = check(&place, &place.oci("dst"), &[]);
+    assert_eq!(code, 1);
+    assert!(stdout.contains("the manifest says"), "{stdout}");
     fs::remove_file(blob(&place)).unwrap();
     let (code, stdout, _) = check(&place, &place.oci("dst"), &[]);
     assert_eq!(code, 1);
