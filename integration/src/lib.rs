@@ -13,7 +13,7 @@
 //! | [`served`] | an image served over FUSE by the test itself |
 //! | [`compare`], [`listing`] | two trees, path by path; a tree as lines of JSON |
 //! | [`mod@reference`] | images that another implementation wrote |
-//! | [`bench`] | what is measured, and against what |
+//! | [`mod@bench`] | what is measured, and against what |
 //! | [`fuzz`] | what must hold for hostile input, target by target |
 //! | [`demo`] | the whole path, told step by step |
 

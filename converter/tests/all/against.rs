@@ -60,6 +60,27 @@ fn what_the_reference_builder_loses_is_found() {
     }
 }
 
+/// What `every_difference_is_told` expects, a path and an aspect each.
+const TOLD: [&str; 17] = [
+    "/file: mode",
+    "/file: uid",
+    "/file: gid",
+    "/file: mtime",
+    "/file: xattrs",
+    "/file: links",
+    "/file: content",
+    "/gone: added",
+    "/kind: type",
+    "/link: target",
+    "/more: missing",
+    "/null: rdev",
+    "/second: uid",
+    "/second: gid",
+    "/second: mtime",
+    "/second: xattrs",
+    "/second: links",
+];
+
 #[test]
 fn every_difference_is_told() {
     let place = Place::new();
@@ -110,29 +131,7 @@ fn every_difference_is_told() {
         .iter()
         .map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" "))
         .collect();
-    assert_eq!(
-        what,
-        [
-            "/file: mode",
-            "/file: uid",
-            "/file: gid",
-            "/file: mtime",
-            "/file: xattrs",
-            "/file: links",
-            "/file: content",
-            "/gone: added",
-            "/kind: type",
-            "/link: target",
-            "/more: missing",
-            "/null: rdev",
-            "/second: uid",
-            "/second: gid",
-            "/second: mtime",
-            "/second: xattrs",
-            "/second: links",
-        ],
-        "{stdout}"
-    );
+    assert_eq!(what, TOLD, "{stdout}");
     assert!(told[6].ends_with("at byte 2097152 in the original"), "{stdout}");
     let (code, stdout, _) = check(&place, &["--json"]);
     let findings: serde_json::Value = serde_json::from_str(&stdout).unwrap();

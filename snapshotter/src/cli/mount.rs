@@ -50,7 +50,14 @@ pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<
     let passing =
         TempDir::with_prefix_in("slipwayd-", TEMP_PARENT).context("cannot make a temporary folder")?;
     let bootstrap = passing.path().join("image.boot");
-    let source = runtime.block_on(fetch(&config.registry, arguments, &bootstrap))?;
+    // From here on a signal ends this in order, also while a registry is slow: the temporary folder goes.
+    let stop = runtime.block_on(async { signal::stop_token() })?;
+    let source = runtime.block_on(async {
+        tokio::select! {
+            source = fetch(&config.registry, arguments, &bootstrap) => source,
+            () = stop.cancelled() => anyhow::bail!("interrupted before the image was mounted"),
+        }
+    })?;
     let server_config = ServerConfig {
         mountpoint: mountpoint.clone(),
         cache_dir: arguments
@@ -66,7 +73,6 @@ pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<
         bootstrap,
         source: Arc::new(source),
     };
-    let stop = runtime.block_on(async { signal::stop_token() })?;
     let server = Server::mount_image(&server_config, runtime.handle().clone(), image)
         .with_context(|| not_mounted(&arguments.image, &mountpoint))?;
     printer::note(&format!(
