@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use oci_spec::image::Descriptor;
-use proto::image::{ByteStream, ImageSource};
+use proto::image::{ByteStream, ImageSource, Platform};
 use rafs::tree::ChunkId;
 use rafs::{BlobIndex, Digest, Digester, Image, Tree};
 use serde::Serialize;
@@ -16,7 +16,6 @@ use crate::layer::{self, Change};
 use crate::origin::Origin;
 use crate::overlay::Overlay;
 use crate::pipe::{HashReader, Piece, PipeReader, pipe};
-use crate::platform::Platform;
 use crate::tarball::{Reader, TarError};
 
 mod compare;

@@ -7,14 +7,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use oci_spec::image::{Descriptor, Digest};
-use proto::image::{ImageSource, ImageTarget};
+use proto::image::{ImageSource, ImageTarget, Platform};
 use proto::lazy;
 
 use crate::error::Error;
 use crate::manifest::{self, DataLayer, Part};
 use crate::origin::Origin;
 use crate::pack::ChunkOptions;
-use crate::platform::Platform;
 use crate::progress::{Event, Observer};
 
 mod merge;

@@ -100,11 +100,7 @@ impl<R: BufRead> BufRead for Rewound<R> {
 
 impl<R: BufRead> Read for Rewound<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let len = available.len().min(buf.len());
-        buf[..len].copy_from_slice(&available[..len]);
-        self.consume(len);
-        Ok(len)
+        crate::pipe::read_buffered(self, buf)
     }
 }
 

@@ -10,7 +10,7 @@
 //! | [`tarball`] | reading tar streams exactly |
 //! | [`layer`] | one layer as a list of changes |
 //! | [`overlay`] | laying layers over each other |
-//! | [`origin`], [`platform`] | finding the image to convert |
+//! | [`origin`] | finding the image to convert |
 //! | [`progress`] | what a conversion tells while it runs |
 //! | [`error`] | why any of it fails |
 
@@ -32,7 +32,6 @@ pub mod origin;
 pub mod overlay;
 mod pack;
 mod pipe;
-pub mod platform;
 pub mod progress;
 pub mod restore;
 pub mod tarball;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use oci_spec::image::Digest;
-use proto::image::ImageSource;
+use proto::image::{ImageSource, Platform};
 use proto::lazy::{self, LazyManifest, Prefer};
 use rafs::blob::{MetaError, Units};
 use rafs::{BlobIndex, Image};
@@ -16,7 +16,6 @@ use tokio::sync::OnceCell;
 
 use crate::error::Error;
 use crate::origin::{self, Found};
-use crate::platform::Platform;
 
 /// Most bytes of stored chunk infos. They shrink little, and the reader takes no more uncompressed.
 const META_LEN_MAX: u64 = 256 << 20;

@@ -1,13 +1,12 @@
 //! The image to convert: found, chosen for the platform, and checked to be one that can be converted.
 
 use oci_spec::image::{Descriptor, Digest, ImageManifest, MediaType};
-use proto::image::{ImageSource, RawManifest};
+use proto::image::{ImageSource, Platform, RawManifest};
 use proto::lazy::{self, Prefer};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, Refusal};
-use crate::platform::Platform;
 
 /// Indexes may point to indexes; nobody nests deeper.
 const INDEX_DEPTH_MAX: usize = 4;

@@ -71,12 +71,17 @@ impl BufRead for PipeReader {
 
 impl Read for PipeReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let len = available.len().min(buf.len());
-        buf[..len].copy_from_slice(&available[..len]);
-        self.consume(len);
-        Ok(len)
+        read_buffered(self, buf)
     }
+}
+
+/// [`Read::read`] of readers that are made to be read by their buffer.
+pub(crate) fn read_buffered(input: &mut impl BufRead, buf: &mut [u8]) -> io::Result<usize> {
+    let available = input.fill_buf()?;
+    let len = available.len().min(buf.len());
+    buf[..len].copy_from_slice(&available[..len]);
+    input.consume(len);
+    Ok(len)
 }
 
 /// Hashes and counts what is read through it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oci_spec::image::{Digest, ImageManifest};
-use proto::image::{BlobUpload, ImageSource, ImageTarget};
+use proto::image::{BlobUpload, ImageSource, ImageTarget, Platform};
 use proto::lazy::{OS_FEATURE, Prefer};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -18,7 +18,6 @@ use crate::error::Error;
 use crate::manifest::{self, Part};
 use crate::opened::RafsImage;
 use crate::origin;
-use crate::platform::Platform;
 use crate::unpack::{self, Lost};
 
 mod layer;

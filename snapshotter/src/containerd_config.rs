@@ -102,7 +102,7 @@ pub fn render(version: Version, address: &Path, root: &Path) -> String {
             "\n# ctr and other clients of the transfer service\n\
              [[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\n  platform = \"linux/{}\"\n  \
              snapshotter = \"slipway\"\n  differ = \"walking\"\n",
-            crate::resolve::host_architecture()
+            proto::image::Platform::host().architecture
         );
     } else {
         text += "\n# ctr of this version tells a snapshotter nothing about the image: pull with `slipwayd pull`.\n";

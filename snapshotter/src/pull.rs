@@ -18,13 +18,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oci_spec::image::Descriptor;
-use proto::image::{ImageSource, Location, Options as SourceOptions, RawManifest, Reference};
+use proto::image::{ImageSource, Location, Options as SourceOptions, Platform, RawManifest, Reference};
 use tokio_util::sync::CancellationToken;
 
 use self::client::Containerd;
 pub use self::layer::Layer;
 pub use self::progress::{LayerState, Progress, Silent};
-use crate::resolve::{Platform, Resolved, resolve};
+use crate::resolve::{Resolved, resolve};
 
 /// Longest image config: containerd's own bound is that of a message.
 const CONFIG_LEN_MAX: u64 = 8 << 20;

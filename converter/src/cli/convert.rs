@@ -4,9 +4,8 @@ use std::num::NonZero;
 
 use converter::convert::{self, Options, Report};
 use converter::opened::RafsImage;
-use converter::platform::Platform;
 use converter::restore;
-use proto::image::{ImageSource, ImageTarget, Location, Login};
+use proto::image::{ImageSource, ImageTarget, Location, Login, Platform};
 
 use super::DONE;
 use super::packing::Packing;

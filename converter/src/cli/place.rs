@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use clap::Args;
 use converter::opened::{self, RafsImage};
-use converter::platform::Platform;
-use proto::image::{ImageSource, Location, Login, Options};
+use proto::image::{ImageSource, Location, Login, Options, Platform};
 use rafs::Image;
 
 /// How to reach registries.

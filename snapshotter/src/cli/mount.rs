@@ -8,11 +8,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use fuse::{ImageId, ImageSpec, Server, ServerConfig};
-use proto::image::{ImageSource, Location, Login};
+use proto::image::{ImageSource, Location, Login, Platform};
 use proto::lazy;
 use snapshotter::config::Registry;
 use snapshotter::mounter::options;
-use snapshotter::resolve::{Platform, resolve};
+use snapshotter::resolve::resolve;
 use tempfile::TempDir;
 
 use super::settings::{Settings, start_logging};
@@ -129,7 +129,7 @@ async fn fetch(registry: &Registry, arguments: &Arguments, bootstrap: &Path) -> 
     options.plain_http |= arguments.plain_http;
     options.credentials = arguments.creds.clone().map(Into::into);
     let source = ImageSource::open(&arguments.image, &options).await?;
-    let platform = arguments.platform.clone().unwrap_or_default();
+    let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
     let resolved = resolve(&source, &platform).await?;
     let manifest = resolved.lazy.with_context(|| {
         format!(

@@ -7,10 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use proto::image::{Location, Login};
+use proto::image::{Location, Login, Platform};
 use snapshotter::mounter::options;
 use snapshotter::pull::{Options, Progress, Pulled, Silent, pull};
-use snapshotter::resolve::Platform;
 
 use self::bars::Bars;
 use super::settings::{Settings, start_logging};
@@ -57,7 +56,7 @@ pub(super) fn run(settings: &Settings, arguments: Arguments) -> anyhow::Result<(
         namespace: arguments.namespace,
         snapshotter: arguments.snapshotter,
         source,
-        platform: arguments.platform.unwrap_or_default(),
+        platform: arguments.platform.unwrap_or_else(Platform::host),
     };
     let progress: Arc<dyn Progress> = if std::io::stderr().is_terminal() {
         Arc::new(Bars::new())

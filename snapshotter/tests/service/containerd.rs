@@ -18,7 +18,7 @@ impl Node {
             namespace: "default".into(),
             snapshotter: snapshotter.into(),
             source: SourceOptions::default(),
-            platform: snapshotter::resolve::Platform::default(),
+            platform: proto::image::Platform::host(),
         };
         let location: Location = self.reference(name).parse().unwrap();
         pull(&location, &options, Arc::new(Silent), &CancellationToken::new()).await

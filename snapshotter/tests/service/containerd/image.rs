@@ -75,7 +75,7 @@ async fn push(reference: &str, layers: &[Layer]) -> String {
     let diff_ids: Vec<_> = layers.iter().map(|layer| &layer.diff_id).collect();
     let config = json!({
         "os": "linux",
-        "architecture": snapshotter::resolve::host_architecture(),
+        "architecture": proto::image::Platform::host().architecture,
         "config": {},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     })

@@ -43,7 +43,7 @@ impl Platform {
     }
 
     /// The same, as documents of images have it.
-    pub(crate) fn to_oci(&self) -> oci_spec::image::Platform {
+    pub fn to_oci(&self) -> oci_spec::image::Platform {
         let mut platform = oci_spec::image::Platform::default();
         platform
             .set_os(self.os.as_str().into())
@@ -72,17 +72,17 @@ impl fmt::Display for Platform {
 }
 
 impl FromStr for Platform {
-    type Err = String;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts: Vec<&str> = text.split('/').collect();
         let (os, architecture, variant) = match parts[..] {
             [os, architecture] => (os, architecture, None),
             [os, architecture, variant] => (os, architecture, Some(variant.to_owned())),
-            _ => return Err("expected OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64".to_owned()),
+            _ => return Err("expected OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64"),
         };
         if parts.contains(&"") {
-            return Err("a part of the platform is empty".to_owned());
+            return Err("a part of the platform is empty");
         }
         // The names people read in `uname` mean what Go calls otherwise.
         let architecture = match architecture {
@@ -126,6 +126,9 @@ mod tests {
             "linux/aarch64".parse::<Platform>().unwrap().to_string(),
             "linux/arm64"
         );
+        for text in ["linux/amd64", "linux/arm/v7"] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
+        }
         for bad in ["linux", "linux/", "a/b/c/d", ""] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
         }
