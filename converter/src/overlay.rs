@@ -1,8 +1,10 @@
 //! Laying layers over each other: whiteouts, replaced files, hard links across layers. Pure.
 //!
 //! The rules where unpackers disagree: whiteouts hold for lower layers only, wherever in the layer they stand; the
-//! last of several members of one name wins; a parent that no layer lists is made 0755 root:root at time 0; links
-//! on the way to a member are followed inside the root, the last component never.
+//! last of several members of one name wins; a parent that no layer lists is made 0755 root:root at time 0. On the way
+//! to a member, links of its own layer are followed inside the root; links of lower layers give way to directories
+//! with the attributes of those they lead to, as they do in containerd's overlayfs, where a layer is unpacked on its
+//! own. The last component is never followed.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -63,6 +65,7 @@ impl Overlay {
     /// Takes away what the layer hides. All paths are resolved before any name goes, so that the order of the
     /// whiteouts does not matter.
     fn hide(&mut self, changes: &[Change]) -> Result<(), LayerError> {
+        let links = own_links(changes);
         let mut hidden = Vec::new();
         for change in changes {
             let (dir, name) = match (&change.action, change.path.split()) {
@@ -71,7 +74,7 @@ impl Overlay {
                 _ => continue,
             };
             let dir = self
-                .find_dir(dir)
+                .find_lower_dir(dir, &links)
                 .map_err(|problem| refuse_change(change, problem))?;
             hidden.extend(dir.map(|dir| (dir, name)));
         }
@@ -145,6 +148,22 @@ impl Overlay {
         Ok(())
     }
 
+    /// The directory of the lower layers that a layer with these links means by `path`, or `None` where there is none.
+    fn find_lower_dir(&self, path: &[Vec<u8>], links: &OwnLinks<'_>) -> Result<Option<InodeId>, Problem> {
+        let mut walk = Walk::new(path);
+        while let Some(name) = walk.next_name() {
+            if let Some(target) = links.get(&walk.path_of(&name)) {
+                walk.follow(target)?;
+                continue;
+            }
+            match self.child(walk.dir(), &name) {
+                Some(id) if self.tree.names(id).is_some() => walk.enter(name, id),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(walk.dir()))
+    }
+
     /// The directory at `path`, or `None` where there is none.
     fn find_dir(&self, path: &[Vec<u8>]) -> Result<Option<InodeId>, Problem> {
         let mut walk = Walk::new(path);
@@ -153,7 +172,7 @@ impl Overlay {
                 return Ok(None);
             };
             match &self.tree.node(id).content {
-                tree::Content::Directory(_) => walk.enter(id),
+                tree::Content::Directory(_) => walk.enter(name, id),
                 tree::Content::Symlink(target) => walk.follow(target)?,
                 _ => return Ok(None),
             }
@@ -161,28 +180,39 @@ impl Overlay {
         Ok(Some(walk.dir()))
     }
 
-    /// The directory at `path`, made where there is none. A lower layer's file gives way, this layer's does not.
+    /// The directory at `path`, made where there is none. A lower layer's file or link gives way, this layer's file does
+    /// not.
     fn make_dir(&mut self, path: &[Vec<u8>]) -> Result<InodeId, Problem> {
         let mut walk = Walk::new(path);
         while let Some(name) = walk.next_name() {
             let dir = walk.dir();
             let existing = self.child(dir, &name);
             match existing.map(|id| (id, &self.tree.node(id).content)) {
-                Some((id, tree::Content::Directory(_))) => walk.enter(id),
-                Some((_, tree::Content::Symlink(target))) => walk.follow(target)?,
+                Some((id, tree::Content::Directory(_))) => walk.enter(name, id),
+                Some((id, tree::Content::Symlink(target))) if id.0 >= self.layer_start => {
+                    walk.follow(target)?;
+                }
                 Some((id, _)) if id.0 >= self.layer_start => return Err(Problem::ParentNotDirectory),
                 Some(_) | None => {
+                    let attr = self.attr_behind_link(&walk.path_of(&name), existing);
                     let content = tree::Content::Directory(BTreeMap::new());
-                    let id = self.add(Node {
-                        attr: implicit(),
-                        content,
-                    });
-                    self.names_mut(dir).insert(name, id);
-                    walk.enter(id);
+                    let id = self.add(Node { attr, content });
+                    self.names_mut(dir).insert(name.clone(), id);
+                    walk.enter(name, id);
                 }
             }
         }
         Ok(walk.dir())
+    }
+
+    /// Attributes of the directory made in place of what is at `path`: those of where it leads, if it is a link.
+    fn attr_behind_link(&self, path: &[Vec<u8>], existing: Option<InodeId>) -> Attr {
+        let is_link = |id: &InodeId| matches!(self.tree.node(*id).content, tree::Content::Symlink(_));
+        let behind = existing.filter(is_link).and_then(|_| {
+            // A link that leads nowhere, or round and round, has no attributes to give.
+            self.find_dir(path).ok().flatten()
+        });
+        behind.map_or_else(implicit, |dir| self.tree.node(dir).attr.clone())
     }
 
     fn child(&self, dir: InodeId, name: &[u8]) -> Option<InodeId> {
@@ -200,10 +230,31 @@ impl Overlay {
     }
 }
 
+/// Links that a layer lists, by path without links, with their targets.
+type OwnLinks<'a> = BTreeMap<Vec<Vec<u8>>, &'a [u8]>;
+
+fn own_links(changes: &[Change]) -> OwnLinks<'_> {
+    let mut links = OwnLinks::new();
+    for change in changes {
+        match &change.action {
+            Action::Put {
+                content: Content::Symlink(target),
+                ..
+            } => drop(links.insert(change.path.components().to_vec(), target)),
+            // The last member of a name wins.
+            Action::Put { .. } => drop(links.remove(change.path.components())),
+            _ => {}
+        }
+    }
+    links
+}
+
 /// A way through directories that cannot leave the root.
 struct Walk {
     /// From the root to where we are.
     dirs: Vec<InodeId>,
+    /// Their names, without the root's.
+    names: Vec<Vec<u8>>,
     ahead: VecDeque<Vec<u8>>,
     link_count: u32,
 }
@@ -212,6 +263,7 @@ impl Walk {
     fn new(path: &[Vec<u8>]) -> Self {
         Walk {
             dirs: vec![Tree::ROOT],
+            names: Vec::new(),
             ahead: path.iter().cloned().collect(),
             link_count: 0,
         }
@@ -225,14 +277,25 @@ impl Walk {
     fn next_name(&mut self) -> Option<Vec<u8>> {
         loop {
             match self.ahead.pop_front()? {
-                name if name == b".." => self.dirs.truncate(1.max(self.dirs.len() - 1)),
+                name if name == b".." => {
+                    self.dirs.truncate(1.max(self.dirs.len() - 1));
+                    self.names.pop();
+                }
                 name => return Some(name),
             }
         }
     }
 
-    fn enter(&mut self, dir: InodeId) {
+    fn enter(&mut self, name: Vec<u8>, dir: InodeId) {
         self.dirs.push(dir);
+        self.names.push(name);
+    }
+
+    /// The path of a name where we are, without links.
+    fn path_of(&self, name: &[u8]) -> Vec<Vec<u8>> {
+        let mut path = self.names.clone();
+        path.push(name.to_vec());
+        path
     }
 
     fn follow(&mut self, target: &[u8]) -> Result<(), Problem> {
@@ -244,6 +307,7 @@ impl Walk {
         }
         if target.starts_with(b"/") {
             self.dirs.truncate(1);
+            self.names.clear();
         }
         let parts: Vec<&[u8]> = components(target).collect();
         parts

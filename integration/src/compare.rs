@@ -29,6 +29,8 @@ pub struct Allowed {
     pub directory_mtimes: bool,
     /// Whether links of directories are not counted (some file systems, overlayfs among them, always say 1).
     pub directory_links: bool,
+    /// Names of extended attributes that are not compared.
+    pub xattrs: BTreeSet<&'static str>,
     /// Paths that are not looked at, with all below them.
     pub ignored: BTreeSet<PathBuf>,
 }
@@ -224,7 +226,16 @@ impl Walk<'_> {
     }
 
     fn xattrs(&mut self, path: &Path, expected: &Path, actual: &Path) {
-        match (xattrs(expected), xattrs(actual)) {
+        let compared = |path| {
+            let mut found = xattrs(path)?;
+            found.retain(|name, _| {
+                !name
+                    .to_str()
+                    .is_some_and(|name| self.allowed.xattrs.contains(name))
+            });
+            std::io::Result::Ok(found)
+        };
+        match (compared(expected), compared(actual)) {
             (Ok(left), Ok(right)) => self.same(path, "extended attributes", &left, &right),
             (left, right) => {
                 let error = left.err().or(right.err());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::process::{self, Process};
 use crate::scene::Scene;
@@ -105,6 +105,36 @@ impl Containerd {
         process::run(self.ctr().args(["images", "rm", "--sync", reference])).map(drop)
     }
 
+    /// Prepares a container's snapshot `key` on the only image of a snapshotter and mounts it at `point` as containerd
+    /// would. Gives the options of the mount, or nothing for a bind mount without any.
+    pub fn mount_container(&self, snapshotter: &str, key: &str, point: &Path) -> Result<Vec<String>> {
+        self.snapshot(snapshotter, &["prepare", key], point)
+    }
+
+    /// The same for a view, with nothing above the image.
+    pub fn mount_view(&self, snapshotter: &str, key: &str, point: &Path) -> Result<Vec<String>> {
+        self.snapshot(snapshotter, &["view", key], point)
+    }
+
+    fn snapshot(&self, snapshotter: &str, how: &[&str; 2], point: &Path) -> Result<Vec<String>> {
+        let snapshots = || {
+            let mut ctr = self.ctr();
+            ctr.args(["snapshots", "--snapshotter", snapshotter]);
+            ctr
+        };
+        let top = top_of(&process::text(snapshots().arg("ls"))?)?;
+        process::run(snapshots().args(how).arg(top))?;
+        // ctr prints the mount command for people to run.
+        let command = process::text(snapshots().arg("mounts").arg(point).arg(how[1]))?;
+        process::run(Command::new("sh").args(["-ec", &command]))?;
+        let mut words = command
+            .split_whitespace()
+            .skip_while(|word| *word != "-o")
+            .skip(1);
+        let options = words.next().unwrap_or_default();
+        Ok(options.split(',').map(str::to_owned).collect())
+    }
+
     fn wait_ready(&mut self) -> Result<()> {
         let socket = self.socket();
         self.process.until(READY_DEADLINE, "it answered", || {
@@ -131,6 +161,23 @@ impl Drop for Containerd {
     fn drop(&mut self) {
         self.remove_tasks();
     }
+}
+
+/// The committed snapshot in the table of `ctr snapshots ls` that no other stands on.
+fn top_of(listing: &str) -> Result<String> {
+    // A row is: key, parent if there is one, kind.
+    let rows: Vec<Vec<&str>> = listing
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let is_parent = |key: &str| rows.iter().any(|row| row.len() == 3 && row[1] == key);
+    let mut tops = rows
+        .iter()
+        .filter(|row| row.last() == Some(&"Committed") && !is_parent(row[0]));
+    let top = tops.next().context("no snapshot to stand on")?;
+    ensure!(tops.next().is_none(), "more than one image: {listing}");
+    Ok(top[0].to_owned())
 }
 
 fn serve(dir: &Path) -> Result<Process> {

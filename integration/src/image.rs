@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`layer`] | one layer's tar, entry by entry, with everything a tar can say |
 //! | [`layout`] | a layout folder: blobs, config, manifest, index |
+//! | [`compose`] | layers for an overlay to compose, and files for programs to change |
 //! | [`edge`] | every kind of inode and every way a layer can change another |
 //! | [`huge`] | a file beyond 4 GiB and a directory of 100,000 names |
 //! | [`busybox`] | a container that runs, in a megabyte |
@@ -12,6 +13,7 @@
 
 pub mod busybox;
 pub mod cache;
+pub mod compose;
 pub mod debian;
 pub mod edge;
 pub mod huge;

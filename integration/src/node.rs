@@ -15,6 +15,8 @@ use crate::scene::Scene;
 use crate::slipway;
 use crate::slipwayd::Slipwayd;
 
+pub use crate::slipwayd::Settings;
+
 /// The parts. Fields are dropped in this order: users before what they use, the scene last.
 pub struct Node {
     /// Runs the containers.
@@ -33,13 +35,22 @@ impl Node {
     /// Starts all parts on a scene. Reads wait for the registry at most `read_deadline`. Containerd's CRI is on, with a
     /// pause image that is in the registry already.
     pub fn start(scene: Arc<Scene>, read_deadline: Duration) -> Result<Self> {
+        let settings = Settings {
+            read_deadline,
+            ..Settings::default()
+        };
+        Self::start_with(scene, &settings)
+    }
+
+    /// The same with any settings of the daemon.
+    pub fn start_with(scene: Arc<Scene>, settings: &Settings) -> Result<Self> {
         let registry = Registry::start(&scene)?;
         let meter = Meter::start(registry.address())?;
         let small = scene.dir().join("small");
         busybox::make(&small)?;
         slipway::push(&small, "busybox:1", &registry.reference("busybox:1"))?;
         slipway::push(&small, "pause:1", &registry.reference("pause:1"))?;
-        let slipwayd = Slipwayd::start(&scene, read_deadline)?;
+        let slipwayd = Slipwayd::start(&scene, settings)?;
         let options = containerd::Options {
             snapshotter_socket: &slipwayd.socket(),
             pause_image: Some(&meter.reference("pause:1")),

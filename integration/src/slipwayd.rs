@@ -16,6 +16,27 @@ const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// How long it may take to end after SIGTERM.
 const END_DEADLINE: Duration = Duration::from_secs(30);
 
+/// What differs between daemons.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long reads wait for the registry.
+    pub read_deadline: Duration,
+    /// Which tier serves images: `auto`, `erofs` or `fuse`.
+    pub data_path: &'static str,
+    /// Least severe level of its log.
+    pub log_level: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            read_deadline: Duration::from_secs(30),
+            data_path: "auto",
+            log_level: "debug",
+        }
+    }
+}
+
 /// `slipwayd run`. Dropping it kills it; its mount goes with the scene.
 pub struct Slipwayd {
     dir: PathBuf,
@@ -23,13 +44,14 @@ pub struct Slipwayd {
 }
 
 impl Slipwayd {
-    /// Starts a daemon whose reads wait for the registry at most `read_deadline`, and waits until it answers.
-    pub fn start(scene: &Scene, read_deadline: Duration) -> Result<Self> {
+    /// Starts a daemon and waits until it answers.
+    pub fn start(scene: &Scene, settings: &Settings) -> Result<Self> {
         let dir = scene.folder("slipway")?;
         let config = format!(
-            "root = \"{0}/root\"\nrun_dir = \"{0}/run\"\n\n[log]\nlevel = \"debug\"\n\n[fuse]\nread_deadline = \"{1}ms\"\n",
+            "root = \"{0}/root\"\nrun_dir = \"{0}/run\"\n\n[log]\nlevel = \"{1}\"\n\n[fuse]\nread_deadline = \"{2}ms\"\n",
             dir.display(),
-            read_deadline.as_millis()
+            settings.log_level,
+            settings.read_deadline.as_millis()
         );
         std::fs::write(dir.join("config.toml"), config).context("write the daemon's configuration")?;
         let process = serve(&dir)?;

@@ -318,7 +318,9 @@ impl Engine {
 
     async fn create(&self, new: NewSnapshot, stack: &Stack, parents: &[Snapshot]) -> Result<Vec<Mount>> {
         let lowers = self.lowers(stack, parents).await?;
-        let top = lowers.first().cloned();
+        // An unpacked layer may have been given other owners. An image's root has none to pass on: containerd's
+        // unpacker, too, leaves the root as it made it.
+        let top = stack.layers.first().map(|id| self.disk.layout.content(*id));
         let snapshot = self
             .blocking(move |disk| {
                 let mut staging = Staging::create(&disk.layout, new.kind, top.as_deref())?;

@@ -172,15 +172,20 @@ fn whiteouts_in_folders_that_are_nowhere_make_the_folder() {
 }
 
 #[test]
-fn the_order_of_whiteouts_through_links_does_not_matter() {
+fn whiteouts_through_links_hold_where_the_layers_own_link_leads() {
     let lower = || Layer::default().dir("d", 1).file("d/a", 2).symlink("l", "d");
     for layer in [
-        Layer::default().whiteout("l").whiteout("l/a"),
-        Layer::default().whiteout("l/a").whiteout("l"),
+        Layer::default().symlink("l", "d").whiteout("l/a"),
+        Layer::default().whiteout("l/a").symlink("l", "../d"),
     ] {
-        let tree = merge(&[lower(), layer]).unwrap();
-        assert!(!paths(&tree).contains_key("d/a"));
+        assert_eq!(shown(&[lower(), layer]), "d/=1 l=0");
     }
+    // The lower layer's link gives way to a folder, which has nothing to hide.
+    assert_eq!(
+        shown(&[lower(), Layer::default().whiteout("l/a")]),
+        "d/=1 d/a=2 l/=1"
+    );
+    assert_eq!(shown(&[lower(), Layer::default().opaque("l")]), "d/=1 d/a=2 l/=1");
 }
 
 #[test]
@@ -294,10 +299,9 @@ fn parents_nobody_lists_are_made() {
 }
 
 #[test]
-fn parents_that_are_links_are_followed_inside_the_root() {
-    let lower = || Layer::default().dir("usr", 1).dir("usr/lib", 2);
-    let upper = || Layer::default().file("lib/x", 9);
-    let with = |target: &str| shown(&[lower().symlink("lib", target), upper()]);
+fn parents_that_are_links_of_the_layer_are_followed_inside_the_root() {
+    let layer = || Layer::default().dir("usr", 1).dir("usr/lib", 2);
+    let with = |target: &str| shown(&[layer().symlink("lib", target).file("lib/x", 9)]);
     assert_eq!(with("usr/lib"), "lib=0 usr/=1 usr/lib/=2 usr/lib/x=9");
     assert_eq!(with("/usr/lib"), with("usr/lib"));
     assert_eq!(with("../../usr/../../usr/lib"), with("usr/lib"));
@@ -307,9 +311,25 @@ fn parents_that_are_links_are_followed_inside_the_root() {
     );
     assert_eq!(with("/"), "lib=0 usr/=1 usr/lib/=2 x=9");
     assert_eq!(
-        problem(&[Layer::default().symlink("lib", "lib"), upper()]),
+        problem(&[Layer::default().symlink("lib", "lib").file("lib/x", 9)]),
         Problem::TooManyLinks { limit: 40 }
     );
+}
+
+#[test]
+fn parents_that_are_links_of_a_lower_layer_give_way() {
+    let lower = || {
+        Layer::default()
+            .dir("usr", 1)
+            .dir("usr/lib", 2)
+            .file("usr/lib/a", 3)
+    };
+    let with = |target: &str| shown(&[lower().symlink("lib", target), Layer::default().file("lib/x", 9)]);
+    assert_eq!(with("usr/lib"), "lib/=2 lib/x=9 usr/=1 usr/lib/=2 usr/lib/a=3");
+    assert_eq!(with("/usr/lib"), with("usr/lib"));
+    for nowhere in ["nothing", "lib", "usr/lib/a"] {
+        assert_eq!(with(nowhere), "lib/=0 lib/x=9 usr/=1 usr/lib/=2 usr/lib/a=3");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tests that start the real parts of a node: registry, containerd, daemon.
 
+mod composition;
 mod faults;
 mod lazy;
 mod parts;

@@ -28,7 +28,7 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// Makes the folder. The content gets the owner of `top`, the folder it will lie on.
+    /// Makes the folder. The content gets the owner of `top`, the layer it will lie on.
     pub(super) fn create(layout: &Layout, kind: Kind, top: Option<&Path>) -> Result<Self> {
         let path = passing_name(layout, NEW_PREFIX);
         create_dir(&path, SNAPSHOT_MODE)?;

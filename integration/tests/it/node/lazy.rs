@@ -1,13 +1,11 @@
 //! Images under containerd: lazy ones start without their data, plain ones run beside them, removal frees everything.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use integration::compare::{self, Allowed};
 use integration::containerd::SNAPSHOTTER;
 use integration::image::{busybox, debian, edge};
-use integration::node::Node;
 use integration::slipwayd::Slipwayd;
 use integration::{process, unpack, wait};
 
@@ -95,7 +93,9 @@ fn containers_see_what_umoci_unpacks() {
     let expected = node.scene.dir().join("expected");
     let mtimes = unpack::gnu_tar(&layout, "edge:1", &expected).unwrap();
     let view = node.scene.folder("view").unwrap();
-    mount_view(&node, &view);
+    node.containerd
+        .mount_view(SNAPSHOTTER, "the-view", &view)
+        .unwrap();
     let allowed = Allowed {
         mtimes,
         directory_links: true,
@@ -125,30 +125,6 @@ fn killed_daemon_serves_the_same_images_after_its_restart() {
         node.run(&reference, &["/bin/cat", "/data/greeting"]).unwrap(),
         "hello from a layer"
     );
-}
-
-/// Mounts a view of the only image with nothing above it, as containerd's clients do.
-fn mount_view(node: &Node, at: &Path) {
-    let snapshots = || {
-        let mut ctr = node.containerd.ctr();
-        ctr.args(["snapshots", "--snapshotter", SNAPSHOTTER]);
-        ctr
-    };
-    let listing = process::text(snapshots().arg("ls")).unwrap();
-    let rows: Vec<Vec<&str>> = listing
-        .lines()
-        .skip(1)
-        .map(|line| line.split_whitespace().collect())
-        .collect();
-    let is_parent = |key: &str| rows.iter().any(|row| row.len() == 3 && row[1] == key);
-    let top = rows
-        .iter()
-        .find(|row| !is_parent(row[0]))
-        .expect("one snapshot is no parent");
-    process::run(snapshots().args(["view", "the-view", top[0]])).unwrap();
-    // ctr prints the mount commands for people to run.
-    let commands = process::text(snapshots().arg("mounts").arg(at).arg("the-view")).unwrap();
-    process::run(Command::new("sh").args(["-ec", &commands])).unwrap();
 }
 
 /// Waits until nothing of any image is left in the daemon and in its folders.
