@@ -1,6 +1,6 @@
 # `make help` lists the targets. CARGO_TARGET_DIR is respected everywhere.
 .DEFAULT_GOAL := help
-.PHONY: help deps build-deps build test demo fuzz bench-rafs lint fmt doc deny sizes clean
+.PHONY: help deps build-deps build test demo fuzz bench-rafs bench-datapath lint fmt doc deny sizes clean
 CARGO ?= cargo
 TIME ?= 1800
 
@@ -29,6 +29,10 @@ fuzz: build-deps ## Fuzz every parser, TIME seconds each, 1800 unless given (nee
 bench-rafs: build-deps ## Measure opening, walking and looking up in an image of 500,000 inodes
 	$(CARGO) build --release --locked -p integration --bin bench_rafs
 	@"$${CARGO_TARGET_DIR:-target}/release/bench_rafs" "$${CARGO_TARGET_DIR:-target}/bench/rafs.jsonl"
+
+bench-datapath: deps ## Measure reading one tree through ext4, overlayfs and Slipway (root, about 8 minutes)
+	$(CARGO) build --release --locked -p converter -p snapshotter -p integration --bins
+	@"$${CARGO_TARGET_DIR:-target}/release/bench_datapath" "$${CARGO_TARGET_DIR:-target}/bench/datapath.jsonl"
 
 lint: build-deps sizes ## Formatting, clippy, file sizes
 	$(CARGO) fmt --all --check
