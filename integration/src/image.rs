@@ -9,6 +9,7 @@
 //! | [`huge`] | a file beyond 4 GiB and a directory of 100,000 names |
 //! | [`busybox`] | a container that runs, in a megabyte |
 //! | [`debian`] | a real one: Debian with Python and NumPy |
+//! | [`steady`] | a tree for readers that go on while daemons die |
 //! | [`cache`] | where costly images are kept between runs |
 
 pub mod busybox;
@@ -19,3 +20,4 @@ pub mod edge;
 pub mod huge;
 pub mod layer;
 pub mod layout;
+pub mod steady;

@@ -5,8 +5,10 @@
 //! | [`scene`] | the stage of a test: a folder, and the promise that nothing stays behind |
 //! | [`process`], [`wait`], [`port`], [`mounts`] | children, waiting for facts, loopback ports, the mount table |
 //! | [`registry`], [`containerd`], [`slipwayd`], [`slipway`], [`cri`] | the real parts, private to a scene |
+//! | [`client`] | the snapshots service asked directly |
 //! | [`node`] | all of them on one stage |
 //! | [`meter`] | a counting relay: what really went over the wire |
+//! | [`reader`] | programs that read while daemons die |
 //! | [`binaries`] | the workspace's own programs |
 //! | [`image`] | test images, made in code or from Debian packages |
 //! | [`unpack`], [`erofs`] | independent readers: umoci, GNU tar, the kernel |
@@ -19,6 +21,7 @@
 
 pub mod bench;
 pub mod binaries;
+pub mod client;
 pub mod compare;
 pub mod containerd;
 pub mod cri;
@@ -32,6 +35,7 @@ pub mod mounts;
 pub mod node;
 pub mod port;
 pub mod process;
+pub mod reader;
 pub mod reference;
 pub mod registry;
 pub mod scene;

@@ -24,6 +24,8 @@ pub struct Meter {
 struct Shared {
     server: SocketAddr,
     received: AtomicU64,
+    /// Milliseconds that each request waits.
+    delay: AtomicU64,
     is_over: AtomicBool,
 }
 
@@ -35,6 +37,7 @@ impl Meter {
         let shared = Arc::new(Shared {
             server,
             received: AtomicU64::new(0),
+            delay: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
         });
         let acceptor = std::thread::spawn({
@@ -56,6 +59,11 @@ impl Meter {
     /// An image name in the registry behind it.
     pub fn reference(&self, name: &str) -> String {
         format!("{}/{name}", self.address)
+    }
+
+    /// Lets every request from now on wait for so many milliseconds, as a distant server would.
+    pub fn delay(&self, milliseconds: u64) {
+        self.shared.delay.store(milliseconds, Ordering::Relaxed);
     }
 
     /// Bytes sent by the server to its clients so far, headers included.
@@ -105,8 +113,9 @@ fn relay(mut from: &TcpStream, mut to: &TcpStream, shared: &Shared, count: Optio
         match from.read(&mut buffer) {
             Ok(0) => break,
             Ok(len) => {
-                if let Some(count) = count {
-                    count.fetch_add(len as u64, Ordering::Relaxed);
+                match count {
+                    Some(count) => drop(count.fetch_add(len as u64, Ordering::Relaxed)),
+                    None => std::thread::sleep(Duration::from_millis(shared.delay.load(Ordering::Relaxed))),
                 }
                 if to.write_all(&buffer[..len]).is_err() {
                     break;

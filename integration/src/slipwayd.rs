@@ -63,6 +63,16 @@ impl Slipwayd {
         self.dir.join("run/slipwayd.sock")
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Folder of everything it has.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Folder of its lasting state.
     pub fn root(&self) -> PathBuf {
         self.dir.join("root")

@@ -5,7 +5,10 @@ mod faults;
 mod lazy;
 mod parts;
 mod pods;
+mod scale;
 
+use std::io::Write;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,4 +18,17 @@ use integration::scene::Scene;
 /// A node whose reads wait for the registry as long as nodes in the field would.
 fn node() -> Node {
     Node::start(Arc::new(Scene::create().unwrap()), Duration::from_secs(30)).unwrap()
+}
+
+/// A number from the environment, or the one for the ordinary suite.
+fn setting<T: FromStr>(name: &str, ordinary: T) -> T {
+    let set = std::env::var(name).ok();
+    set.map_or(Some(ordinary), |text| text.parse().ok())
+        .unwrap_or_else(|| panic!("{name} is no number"))
+}
+
+/// Tells a figure to whoever runs the tests.
+fn say(line: &str) {
+    let mut out = std::io::stdout();
+    writeln!(out, "{line}").unwrap();
 }
