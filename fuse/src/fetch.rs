@@ -6,7 +6,7 @@
 //!
 //! [`Supply`] answers the reads of one image. What is in the cache and believed is read from there. For the rest an
 //! [`attempt`] boards a [`flight`] per unit; whoever leads hands the units to [`plan`], and each range that comes out
-//! is a task of the [`Engine`]: it takes a [`permit`], streams the bytes, [`cut`]s them into units as they arrive,
+//! is a task of the [`Engine`]: it waits for its turn in the [`queue`], streams the bytes, [`cut`]s them into units as they arrive,
 //! and lands each as soon as its chunks are decoded, verified and stored. A reader that goes away leaves the task
 //! running: the next one finds the chunks.
 //!
@@ -16,10 +16,12 @@
 mod attempt;
 pub(crate) mod cut;
 pub(crate) mod engine;
+mod fill;
 pub(crate) mod flight;
+mod job;
 mod meta;
-pub(crate) mod permit;
 pub(crate) mod plan;
+pub(crate) mod queue;
 mod supply;
 mod task;
 mod units;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use engine::Engine;
+pub use fill::Filler;
 pub(crate) use supply::{Supply, SupplySpec};
 
 /// Why bytes could not be had.

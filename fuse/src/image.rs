@@ -15,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rafs::{Image, Timestamp};
 
 use crate::cache::{BlobId, Cache, Shape};
+use crate::fetch::queue::Class;
 use crate::fetch::{Engine, Supply, SupplySpec};
 use crate::mapping::FileMap;
 use crate::server::{Error, ImageId, ImageSpec, ImageStatus};
@@ -118,7 +119,12 @@ impl Served {
         ImageStatus {
             bytes_total: self.bytes_total(),
             bytes_local: self.supply.blobs().map(|blob| blob.local_len()).sum(),
-            bytes_fetched: cost.bytes_fetched.load(Ordering::Relaxed),
+            bytes_needed: self.supply.needed_len(),
+            bytes_fetched: cost.fetched(&Class::ALL),
+            bytes_demand: cost.fetched(&[Class::Fault, Class::Readahead]),
+            bytes_hint: cost.fetched(&[Class::Hint, Class::Weights]),
+            bytes_fill: cost.fetched(&[Class::Fill]),
+            blocked: cost.blocked(),
             requests: cost.requests.load(Ordering::Relaxed),
             read_errors: cost.read_errors.load(Ordering::Relaxed),
             cache_errors: self.supply.blobs().map(|blob| blob.write_errors()).sum(),

@@ -29,5 +29,6 @@ mod session;
 pub mod source;
 mod tree;
 
+pub use fetch::Filler;
 pub use server::{ImageId, ImageSpec, ImageStatus, Server, ServerConfig};
 pub use source::BlobSource;

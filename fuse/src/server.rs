@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::fetch::Engine;
+use crate::fetch::{Engine, Filler};
 use crate::image::{self, Served};
 use crate::mount::Trust;
 use crate::session::{self, Mounted};
@@ -54,12 +54,22 @@ pub struct ImageSpec {
 pub struct ImageStatus {
     /// Uncompressed bytes of all its blobs.
     pub bytes_total: u64,
-    /// Of these, bytes in the cache.
+    /// Of these, bytes of the chunks that the image lists: what must be in the cache to read all of it.
+    pub bytes_needed: u64,
+    /// Bytes in the cache, those of other images that share the blobs included.
     pub bytes_local: u64,
     /// Stored (compressed) bytes fetched for it since the server started.
     pub bytes_fetched: u64,
+    /// Of these, bytes that a reader waited for or was about to.
+    pub bytes_demand: u64,
+    /// Of these, bytes that somebody said would be wanted.
+    pub bytes_hint: u64,
+    /// Of these, bytes that nobody had asked for yet.
+    pub bytes_fill: u64,
     /// Requests to its source.
     pub requests: u64,
+    /// Time that reads waited for what was not in the cache, all of them together.
+    pub blocked: Duration,
     /// Reads that ended in an error.
     pub read_errors: u64,
     /// Chunks the cache's disk refused, for all images that share the blobs. They were served all the same.
@@ -189,10 +199,21 @@ impl Server {
     /// Stops to serve an image. Open files read on until closed. What the cache has of it stays until
     /// [`Server::reclaim`].
     pub fn remove(&self, id: ImageId) {
+        if let Some(served) = self.tree.images.get(id.0) {
+            served.supply.retire();
+        }
         if self.tree.images.remove(id.0)
             && let Some(mounted) = &self.mounted
         {
             mounted.forget_image(&id.0.to_string());
+        }
+    }
+
+    /// Begins to make an image complete in the background, if it is served. Goes on until all of it is in the cache or
+    /// it is removed. To be called for each container that uses it.
+    pub fn fill(&self, id: ImageId, filler: &Filler) {
+        if let Some(served) = self.tree.images.listed(id.0) {
+            served.supply.fill(filler);
         }
     }
 

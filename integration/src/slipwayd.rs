@@ -25,6 +25,9 @@ pub struct Settings {
     pub data_path: &'static str,
     /// Least severe level of its log.
     pub log_level: &'static str,
+    /// Whether images become complete in the background: `auto`, `off` or a rate. Off unless set, so that what is
+    /// fetched is what was read.
+    pub fill: &'static str,
 }
 
 impl Default for Settings {
@@ -33,6 +36,7 @@ impl Default for Settings {
             read_deadline: Duration::from_secs(30),
             data_path: "auto",
             log_level: "debug",
+            fill: "off",
         }
     }
 }
@@ -48,10 +52,12 @@ impl Slipwayd {
     pub fn start(scene: &Scene, settings: &Settings) -> Result<Self> {
         let dir = scene.folder("slipway")?;
         let config = format!(
-            "root = \"{0}/root\"\nrun_dir = \"{0}/run\"\n\n[log]\nlevel = \"{1}\"\n\n[fuse]\nread_deadline = \"{2}ms\"\n",
+            "root = \"{0}/root\"\nrun_dir = \"{0}/run\"\n\n[log]\nlevel = \"{1}\"\n\n\
+             [fuse]\nread_deadline = \"{2}ms\"\n\n[fetch]\nfill = \"{3}\"\n",
             dir.display(),
             settings.log_level,
-            settings.read_deadline.as_millis()
+            settings.read_deadline.as_millis(),
+            settings.fill
         );
         std::fs::write(dir.join("config.toml"), config).context("write the daemon's configuration")?;
         let process = serve(&dir)?;

@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, unknown keys refused. Command line over environment over file over default.
 
+mod fill;
 mod key;
 #[cfg(test)]
 mod tests;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use fill::{Fill, Size};
 pub use key::{reference_table, sample};
 
 /// Where the file lies unless the command line names another. It may be absent.
@@ -67,6 +69,8 @@ pub struct Config {
     pub log: Log,
     /// Serving.
     pub fuse: Fuse,
+    /// What is fetched, and when.
+    pub fetch: Fetch,
     /// Reaching registries.
     pub registry: Registry,
 }
@@ -144,6 +148,26 @@ impl Default for Fuse {
     }
 }
 
+/// What is fetched, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fetch {
+    /// Whether images in use become complete, and how fast.
+    pub fill: Fill,
+    /// Free space that filling leaves.
+    pub fill_free_min: Size,
+}
+
+impl Default for Fetch {
+    fn default() -> Self {
+        // Below that, other programs of a node begin to suffer, the kubelet among them.
+        Self {
+            fill: Fill::Auto,
+            fill_free_min: Size(5 << 30),
+        }
+    }
+}
+
 /// Reaching registries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -160,6 +184,7 @@ impl Default for Config {
             address: None,
             log: Log::default(),
             fuse: Fuse::default(),
+            fetch: Fetch::default(),
             registry: Registry::default(),
         }
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fuse::ServerConfig;
+use fuse::{Filler, ServerConfig};
 use proto::control::control_server::ControlServer;
 use proto::snapshots::{MESSAGE_LEN_MAX, SnapshotsServer};
 use tokio::net::UnixListener;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::node::NodeError;
 use self::node::RootLock;
 use crate::background::Background;
-use crate::config::Config;
+use crate::config::{Config, Fetch, Fill};
 use crate::control::ControlService;
 use crate::engine::Engine;
 use crate::image::Images;
@@ -63,6 +63,16 @@ pub struct Daemon {
     _lock: RootLock,
 }
 
+/// What fills images as the configuration says.
+fn filler(fetch: &Fetch, layout: &Layout) -> Option<Filler> {
+    let rate = match fetch.fill {
+        Fill::Off => return None,
+        Fill::Auto => None,
+        Fill::Rate(rate) => Some(rate.0),
+    };
+    Some(Filler::new(rate, fetch.fill_free_min.0, layout.cache()))
+}
+
 impl Daemon {
     /// Starts a daemon: takes the root, mounts, serves what is known, listens. Needs a tokio runtime.
     pub async fn start(config: &Config) -> Result<Self, Error> {
@@ -84,7 +94,8 @@ impl Daemon {
             threads: config.fuse.threads,
             read_deadline: config.fuse.read_deadline,
         };
-        let mounter = Arc::new(FuseMounter::start(server, config.registry.clone()).await?);
+        let filler = filler(&config.fetch, &layout);
+        let mounter = Arc::new(FuseMounter::start(server, config.registry.clone(), filler).await?);
         let images = Arc::new(Images::new(Arc::clone(&mounter) as _, layout.clone()));
         let engine = Engine::new(store, layout.clone(), images);
         engine.restore().await?;

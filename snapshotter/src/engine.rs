@@ -1,6 +1,7 @@
 //! What the ten calls do, in our own types: plans from `plan`, rows in `store`, folders on disk, images served.
 
 mod content;
+mod fill;
 mod staging;
 
 use std::path::PathBuf;
@@ -72,6 +73,7 @@ impl Engine {
             })
             .await?;
         self.images.restore(&known).await;
+        self.fill_used().await?;
         self.reclaim_later();
         Ok(())
     }
@@ -102,7 +104,9 @@ impl Engine {
                     .await
             }
             Plan::Ordinary(stack) | Plan::OverImage(stack) => {
-                self.create(new(Role::Ordinary, None), &stack, &parents).await
+                let mounts = self.create(new(Role::Ordinary, None), &stack, &parents).await?;
+                self.fill(&stack, &parents);
+                Ok(mounts)
             }
         }
     }

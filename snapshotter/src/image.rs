@@ -110,6 +110,11 @@ impl Images {
         self.slots().keys().copied().collect()
     }
 
+    /// Begins to make an image complete, because a container uses it.
+    pub fn fill(&self, id: ImageId) {
+        self.mounter.fill(id);
+    }
+
     /// Numbers of an image.
     pub fn status(&self, id: ImageId) -> Option<ImageStatus> {
         self.mounter.status(id)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fuse::{ImageId, ImageSpec, ImageStatus, Server, ServerConfig};
+use fuse::{Filler, ImageId, ImageSpec, ImageStatus, Server, ServerConfig};
 use proto::image::{ImageSource, Location, Options};
 
 use crate::config::Registry;
@@ -48,6 +48,8 @@ pub trait Mounter: Send + Sync + 'static {
     async fn unmount(&self, id: ImageId);
     /// Deletes cached data that neither a visible image needs nor one of these bootstraps. Returns how many blobs.
     async fn reclaim(&self, keep: Vec<PathBuf>) -> Result<usize, MountError>;
+    /// Begins to make a visible image complete in the background, if that is wanted at all.
+    fn fill(&self, id: ImageId);
     /// Numbers of a visible image.
     fn status(&self, id: ImageId) -> Option<ImageStatus>;
 }
@@ -56,16 +58,22 @@ pub trait Mounter: Send + Sync + 'static {
 pub struct FuseMounter {
     server: Arc<Server>,
     registry: Registry,
+    filler: Option<Filler>,
 }
 
 impl FuseMounter {
-    /// Mounts the session.
-    pub async fn start(config: ServerConfig, registry: Registry) -> Result<Self, MountError> {
+    /// Mounts the session. Without a `filler`, images stay as incomplete as their readers leave them.
+    pub async fn start(
+        config: ServerConfig,
+        registry: Registry,
+        filler: Option<Filler>,
+    ) -> Result<Self, MountError> {
         let runtime = tokio::runtime::Handle::current();
         let server = blocking(move || Ok(Server::mount_node(&config, runtime)?)).await?;
         Ok(Self {
             server: Arc::new(server),
             registry,
+            filler,
         })
     }
 
@@ -111,6 +119,12 @@ impl Mounter for FuseMounter {
     async fn reclaim(&self, keep: Vec<PathBuf>) -> Result<usize, MountError> {
         let server = Arc::clone(&self.server);
         blocking(move || Ok(server.reclaim(&keep)?)).await
+    }
+
+    fn fill(&self, id: ImageId) {
+        if let Some(filler) = &self.filler {
+            self.server.fill(id, filler);
+        }
     }
 
     fn status(&self, id: ImageId) -> Option<ImageStatus> {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Error;
 use super::engine::{Errand, Key, Landing};
 use super::flight::{Boarding, Follow, Lead};
+use super::queue::Class;
 use super::supply::{ChunkName, Lot, Supply, name};
 use super::units::UnitMap;
 use crate::cache::Standing;
@@ -141,8 +142,13 @@ impl Supply {
             None => self.key(Errand::Check, lot, chunk, only_for),
             Some((charted, number)) => self.fetch_key(charted, *number, only_for).ok_or(None)?,
         };
-        match self.engine.flights.board(&key, self.spec.image) {
-            Boarding::Follow(follow) => Ok(Some(follow)),
+        match self.engine.flights.board(&key, self.spec.image, Class::Fault) {
+            Boarding::Follow(follow) => {
+                if let Some(ticket) = follow.promote {
+                    self.engine.queue.promote(ticket, Class::Fault);
+                }
+                Ok(Some(follow))
+            }
             // It may have landed between the look into the cache and the boarding.
             Boarding::Lead(_) if lot.blob.standing(chunk) == Standing::Ready => Ok(None),
             Boarding::Lead(lead) => {

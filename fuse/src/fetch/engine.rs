@@ -1,17 +1,17 @@
-//! What all images of a node share: flights, permits, decoders, and the tasks that fetch.
+//! What all images of a node share: flights, the queue, decoders, and the tasks that fetch.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rafs::{ChunkRef, Digest};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Error;
 use super::flight::Flights;
-use super::permit::NodePermits;
+use super::queue::{Class, Limits, Queue};
 use crate::cache::BlobId;
 use crate::decode::VerifiedChunk;
 
@@ -23,6 +23,23 @@ const STALLS_PER_DEADLINE: u32 = 3;
 
 /// How long the end of a server waits for tasks that were told to stop. They only finish the chunk they decode.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// Requests below faults that one image may run at once.
+pub(super) const WIDTH_MAX: usize = 7;
+
+/// Requests that may run at once. Two of each image's own for faults, so that one slow answer does not stop a reader,
+/// and one for the rest, so that it always goes on. Six more fill any line, others would only queue in the registry.
+/// What a registry and a socket table bear without complaint are 32 for the node, a quarter kept for faults; 64 MiB of
+/// ranges keep a line of 10 Gbit/s busy for several round trips.
+const LIMITS: Limits = Limits {
+    own_for_faults: 2,
+    own: 1,
+    shared: 32,
+    shared_for_faults: 8,
+    share_max: WIDTH_MAX - 1,
+    bytes: 64 << 20,
+    bytes_for_faults: 16 << 20,
+};
 
 /// What a flight is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,12 +85,18 @@ impl Cargo {
 /// How a flight ends.
 pub(super) type Landing = Result<Arc<Cargo>, Arc<Error>>;
 
+/// Who may decode. Decoding and hashing saturate a core each; more at once only adds buffers. Two sets, so that what a
+/// reader waits for never stands behind what nobody waits for.
+struct Decoders {
+    faults: Arc<Semaphore>,
+    rest: Arc<Semaphore>,
+}
+
 /// The fetch engine of a node.
 pub(crate) struct Engine {
     pub(super) flights: Flights<Key, Landing>,
-    pub(super) permits: NodePermits,
-    /// Decoding and hashing saturate a core each; more at once only adds buffers.
-    pub(super) decoders: Arc<Semaphore>,
+    pub(super) queue: Arc<Queue>,
+    decoders: Decoders,
     pub(super) read_deadline: Duration,
     pub(super) closed: CancellationToken,
     runtime: Handle,
@@ -87,13 +110,26 @@ impl Engine {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Engine {
             flights: Flights::new(),
-            permits: NodePermits::new(),
-            decoders: Arc::new(Semaphore::new(cores)),
+            queue: Queue::new(LIMITS),
+            decoders: Decoders {
+                faults: Arc::new(Semaphore::new(cores)),
+                rest: Arc::new(Semaphore::new(cores)),
+            },
             read_deadline,
             closed: CancellationToken::new(),
             runtime,
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// Waits for the right to decode.
+    pub(super) async fn decoder(&self, class: Class) -> OwnedSemaphorePermit {
+        let decoders = match class {
+            Class::Fault => &self.decoders.faults,
+            Class::Readahead | Class::Hint | Class::Weights | Class::Fill => &self.decoders.rest,
+        };
+        let decoder = decoders.clone().acquire_owned().await;
+        decoder.expect("the semaphores of this module are never closed")
     }
 
     /// Runs a task until it ends or the engine is closed; then it is dropped where it waits.

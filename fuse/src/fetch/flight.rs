@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::queue::{Class, Ticket};
+
 /// What is in the air, by key. `V` is cloned to each follower.
 pub(crate) struct Flights<K, V> {
     seats: Arc<Mutex<HashMap<K, Seat<V>>>>,
@@ -16,6 +18,10 @@ pub(crate) struct Flights<K, V> {
 
 struct Seat<V> {
     owner: u32,
+    /// The most urgent of those aboard.
+    class: Class,
+    /// The request that brings it, once there is one.
+    ticket: Option<Ticket>,
     landing: watch::Receiver<Option<V>>,
 }
 
@@ -38,6 +44,8 @@ pub(crate) struct Lead<K: Eq + Hash, V> {
 pub(crate) struct Follow<V> {
     /// Who leads, in the caller's numbers.
     pub(crate) owner: u32,
+    /// The request to be promoted, because this follower is the most urgent so far.
+    pub(crate) promote: Option<Ticket>,
     landing: watch::Receiver<Option<V>>,
 }
 
@@ -50,29 +58,40 @@ impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
     }
 
     /// Leads the flight for `key`, or follows the one that is in the air. `owner` is shown to followers.
-    pub(crate) fn board(&self, key: &K, owner: u32) -> Boarding<K, V> {
+    pub(crate) fn board(&self, key: &K, owner: u32, class: Class) -> Boarding<K, V> {
         let mut seats = lock(&self.seats);
-        if let Some(seat) = seats.get(key) {
+        if let Some(seat) = seats.get_mut(key) {
+            let is_most_urgent = class < seat.class;
+            seat.class = class.min(seat.class);
             return Boarding::Follow(Follow {
                 owner: seat.owner,
+                promote: seat.ticket.filter(|_| is_most_urgent),
                 landing: seat.landing.clone(),
             });
         }
+        Boarding::Lead(self.found(&mut seats, key, owner, class))
+    }
+
+    fn found(&self, seats: &mut HashMap<K, Seat<V>>, key: &K, owner: u32, class: Class) -> Lead<K, V> {
         let (sender, landing) = watch::channel(None);
-        seats.insert(key.clone(), Seat { owner, landing });
-        Boarding::Lead(Lead {
+        let seat = Seat {
+            owner,
+            class,
+            ticket: None,
+            landing,
+        };
+        seats.insert(key.clone(), seat);
+        Lead {
             seats: self.seats.clone(),
             key: key.clone(),
             landing: sender,
-        })
+        }
     }
 
     /// Leads the flight for `key`, or nothing if one is in the air.
-    pub(crate) fn lead(&self, key: &K, owner: u32) -> Option<Lead<K, V>> {
-        match self.board(key, owner) {
-            Boarding::Lead(lead) => Some(lead),
-            Boarding::Follow(_) => None,
-        }
+    pub(crate) fn lead(&self, key: &K, owner: u32, class: Class) -> Option<Lead<K, V>> {
+        let mut seats = lock(&self.seats);
+        (!seats.contains_key(key)).then(|| self.found(&mut seats, key, owner, class))
     }
 
     /// Whether a flight for `key` is in the air.
@@ -86,8 +105,18 @@ impl<K: Eq + Hash, V> Lead<K, V> {
     pub(crate) fn follow(&self, owner: u32) -> Follow<V> {
         Follow {
             owner,
+            promote: None,
             landing: self.landing.subscribe(),
         }
+    }
+
+    /// Says which request brings it, so that who follows from now on can promote it. Returns the most urgent class of
+    /// those who follow already.
+    pub(crate) fn assign(&self, ticket: Ticket) -> Option<Class> {
+        let mut seats = lock(&self.seats);
+        let seat = seats.get_mut(&self.key)?;
+        seat.ticket = Some(ticket);
+        Some(seat.class)
     }
 
     /// Ends the flight with a value for all who follow.

@@ -16,6 +16,7 @@ use rafs::image::Blob;
 use super::Error;
 use super::attempt::Charted;
 use super::flight::{Boarding, Lead};
+use super::queue::Class;
 use super::supply::{Lot, Supply};
 use super::task::unless_silent;
 use super::units::UnitMap;
@@ -117,7 +118,7 @@ impl Supply {
         if let Some(map) = lot.map.get() {
             return Ok(charted(map.clone()));
         }
-        let follow = match self.metas.board(&lot.index, self.spec.image) {
+        let follow = match self.metas.board(&lot.index, self.spec.image, Class::Fault) {
             Boarding::Follow(follow) => follow,
             Boarding::Lead(lead) => {
                 let follow = lead.follow(self.spec.image);
@@ -173,22 +174,25 @@ impl Supply {
     }
 
     async fn download(&self, request: &Request) -> Result<BytesMut, Error> {
-        let _permit = self.permits.acquire().await;
+        let len = request.range.end - request.range.start;
+        let _permit = self
+            .lane
+            .enter(Class::Fault, len)
+            .come()
+            .await
+            .ok_or(Error::Closed)?;
         let id = request.place.blob.to_string();
         self.cost.requests.fetch_add(1, Ordering::Relaxed);
         let stall = self.engine.stall();
         let opening = self.spec.source.read(&id, request.range.clone());
         let mut body = unless_silent(stall, opening).await?.map_err(Error::Source)?;
-        let len = request.range.end - request.range.start;
         let mut fetched = BytesMut::new();
         while (fetched.len() as u64) < len {
             let Some(bytes) = unless_silent(stall, body.next()).await? else {
                 return Err(Error::Short { missing: 1 });
             };
             let bytes = bytes.map_err(Error::Source)?;
-            self.cost
-                .bytes_fetched
-                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.cost.count(Class::Fault, bytes.len());
             fetched.extend_from_slice(&bytes);
         }
         Ok(fetched)

@@ -11,8 +11,9 @@ use rafs::{BlobIndex, ChunkRef, Codec};
 use rand::RngExt;
 
 use super::engine::Engine;
+use super::fill::Filling;
 use super::flight::Flights;
-use super::permit::ImagePermits;
+use super::queue::{Class, Lane};
 use super::units::UnitMap;
 use super::{Error, Remedy};
 use crate::cache::{Blob, Standing};
@@ -65,8 +66,28 @@ pub(super) struct Lot {
 #[derive(Debug, Default)]
 pub(crate) struct Cost {
     pub(crate) requests: AtomicU64,
-    pub(crate) bytes_fetched: AtomicU64,
     pub(crate) read_errors: AtomicU64,
+    /// Stored bytes, by class.
+    fetched: [AtomicU64; Class::ALL.len()],
+    /// Time that reads waited for what was not in the cache, microseconds.
+    blocked_micros: AtomicU64,
+}
+
+impl Cost {
+    pub(super) fn count(&self, class: Class, len: usize) {
+        self.fetched[class as usize].fetch_add(len as u64, Ordering::Relaxed);
+    }
+
+    /// Stored bytes that were fetched for these classes.
+    pub(crate) fn fetched(&self, classes: &[Class]) -> u64 {
+        let of = |class: &Class| self.fetched[*class as usize].load(Ordering::Relaxed);
+        classes.iter().map(of).sum()
+    }
+
+    /// Time that reads waited for what was not in the cache, all of them together.
+    pub(crate) fn blocked(&self) -> Duration {
+        Duration::from_micros(self.blocked_micros.load(Ordering::Relaxed))
+    }
 }
 
 /// The supply of one image.
@@ -76,7 +97,9 @@ pub(crate) struct Supply {
     pub(super) lots: Vec<Arc<Lot>>,
     /// Chunk infos under way, by blob.
     pub(super) metas: Flights<BlobIndex, Result<Arc<UnitMap>, Arc<Error>>>,
-    pub(super) permits: ImagePermits,
+    pub(super) lane: Lane,
+    pub(super) filling: Filling,
+    needed_len: OnceLock<u64>,
     pub(crate) cost: Cost,
 }
 
@@ -86,7 +109,7 @@ pub(super) type ChunkName = (BlobIndex, u32);
 impl Supply {
     /// Makes a supply.
     pub(crate) fn new(engine: Arc<Engine>, mut spec: SupplySpec) -> Arc<Self> {
-        let permits = engine.permits.image();
+        let lane = engine.queue.lane();
         let blobs = (0..).map(BlobIndex).zip(spec.blobs.drain(..));
         let lots = blobs.map(|(index, (blob, info))| {
             let map = OnceLock::new();
@@ -105,7 +128,9 @@ impl Supply {
             lots: lots.collect(),
             metas: Flights::new(),
             spec,
-            permits,
+            lane,
+            filling: Filling::default(),
+            needed_len: OnceLock::new(),
             cost: Cost::default(),
         })
     }
@@ -113,6 +138,20 @@ impl Supply {
     /// The image's blobs.
     pub(crate) fn blobs(&self) -> impl Iterator<Item = &Arc<Blob>> {
         self.lots.iter().map(|lot| &lot.blob)
+    }
+
+    /// Uncompressed bytes of all chunks that the image lists.
+    pub(crate) fn needed_len(&self) -> u64 {
+        let lens = || {
+            self.lots.iter().flat_map(|lot| {
+                let chunks =
+                    (0..lot.info.chunk_count).filter_map(|number| (self.spec.table)(lot.index, number));
+                chunks.map(|chunk| u64::from(chunk.uncompressed.len))
+            })
+        };
+        *self
+            .needed_len
+            .get_or_init(|| lens().fold(0, u64::saturating_add))
     }
 
     pub(super) fn lot(&self, index: BlobIndex) -> Option<&Arc<Lot>> {
@@ -139,11 +178,14 @@ impl Supply {
     /// The deadline passed, the source gives the wrong bytes or says it has none, or the engine was closed.
     pub(crate) async fn read(self: &Arc<Self>, extents: Vec<Extent>) -> Result<Vec<u8>, Arc<Error>> {
         let closed = self.engine.closed.clone();
+        let began = tokio::time::Instant::now();
         let result = tokio::select! {
             biased;
             () = closed.cancelled() => Err(Arc::new(Error::Closed)),
             result = self.read_until_deadline(extents) => result,
         };
+        let blocked = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.cost.blocked_micros.fetch_add(blocked, Ordering::Relaxed);
         if result.is_err() {
             self.cost.read_errors.fetch_add(1, Ordering::Relaxed);
         }

@@ -14,6 +14,7 @@ use crate::decode::{self, Expanded};
 #[derive(Debug)]
 pub(super) struct UnitMap {
     units: Units,
+    count: u32,
     /// `None`: every chunk is a unit, and its number is that of the unit.
     groups: Option<Groups>,
 }
@@ -30,6 +31,7 @@ impl UnitMap {
     pub(super) fn single(blob: &Blob) -> Self {
         UnitMap {
             units: Units::single(blob),
+            count: blob.chunk_count,
             groups: None,
         }
     }
@@ -50,9 +52,12 @@ impl UnitMap {
         }
         let mut sorted: Vec<_> = by_unit.into_iter().collect();
         sorted.sort_unstable_by_key(|(unit, chunks)| (unit.stored.offset, unit.stored.len, chunks[0]));
+        // Never more than chunks, whose count is a u32.
+        let count = u32::try_from(sorted.len()).unwrap_or(u32::MAX);
         let numbers = (0..).zip(&sorted).map(|(number, (unit, _))| (*unit, number));
         Ok(UnitMap {
             units,
+            count,
             groups: Some(Groups {
                 numbers: numbers.collect(),
                 chunks: sorted.into_iter().map(|(_, chunks)| chunks).collect(),
@@ -76,6 +81,11 @@ impl UnitMap {
             None => Ok(chunk.index),
             Some(groups) => groups.numbers.get(&unit).copied().ok_or(missing),
         }
+    }
+
+    /// How many units there are, numbered from 0.
+    pub(super) fn count(&self) -> u32 {
+        self.count
     }
 
     /// The chunks of a unit, by number; none if there is no such unit.

@@ -1,5 +1,7 @@
 //! `slipwayd images`.
 
+use std::time::Duration;
+
 use bytesize::ByteSize;
 use proto::control::{Image, ImagesRequest};
 use serde_json::json;
@@ -20,19 +22,28 @@ pub(super) fn run(settings: &Settings, format: Format) -> anyhow::Result<()> {
     if format.json {
         return printer::json(&images.iter().map(as_json).collect());
     }
+    printer::data(&table(&images))
+}
+
+/// One line for each image.
+pub(super) fn table(images: &[Image]) -> String {
     let heading = [
         "ID",
         "IMAGE",
         "LOCAL",
-        "TOTAL",
+        "NEEDED",
         "FETCHED",
+        "DEMAND",
+        "HINT",
+        "FILL",
+        "BLOCKED",
         "REQUESTS",
         "READ ERRORS",
         "MOUNTS",
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(images.iter().map(as_row));
-    printer::data(&printer::table(&rows))
+    printer::table(&rows)
 }
 
 fn as_row(image: &Image) -> Vec<String> {
@@ -45,19 +56,27 @@ fn as_row(image: &Image) -> Vec<String> {
         }
     };
     let bytes = |len: u64| known(ByteSize::b(len).display().iec().to_string());
+    // Finer than a millisecond is noise.
+    let blocked = Duration::from_millis(image.blocked_microseconds / 1000);
+    let blocked = humantime::format_duration(blocked);
     vec![
         image.id.to_string(),
         image.reference.clone(),
-        bytes(image.local_bytes),
-        bytes(image.total_bytes),
+        // The cache may have more: what other images need of the same blobs.
+        bytes(image.local_bytes.min(image.needed_bytes)),
+        bytes(image.needed_bytes),
         bytes(image.fetched_bytes),
+        bytes(image.demand_bytes),
+        bytes(image.hint_bytes),
+        bytes(image.fill_bytes),
+        known(blocked.to_string()),
         known(image.request_count.to_string()),
         known(image.read_error_count.to_string()),
         image.mount_count.to_string(),
     ]
 }
 
-fn as_json(image: &Image) -> serde_json::Value {
+pub(super) fn as_json(image: &Image) -> serde_json::Value {
     json!({
         "id": image.id,
         "reference": image.reference,
@@ -65,7 +84,12 @@ fn as_json(image: &Image) -> serde_json::Value {
         "bootstrap_digest": image.bootstrap_digest,
         "total_bytes": image.total_bytes,
         "local_bytes": image.local_bytes,
+        "needed_bytes": image.needed_bytes,
         "fetched_bytes": image.fetched_bytes,
+        "demand_bytes": image.demand_bytes,
+        "hint_bytes": image.hint_bytes,
+        "fill_bytes": image.fill_bytes,
+        "blocked_microseconds": image.blocked_microseconds,
         "request_count": image.request_count,
         "read_error_count": image.read_error_count,
         "mount_count": image.mount_count,

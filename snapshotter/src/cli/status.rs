@@ -1,9 +1,10 @@
 //! `slipwayd status`.
 
-use proto::control::StatusRequest;
+use proto::control::{ImagesRequest, StatusRequest};
 use serde_json::json;
 use snapshotter::layout::Layout;
 
+use super::images;
 use super::printer::{self, Format};
 use super::runtime;
 use super::settings::Settings;
@@ -12,9 +13,10 @@ use super::settings::Settings;
 pub(super) fn run(settings: &Settings, format: Format) -> anyhow::Result<()> {
     let config = settings.config()?;
     let control = Layout::new(&config.root, &config.run_dir).control();
-    let status = runtime()?.block_on(async {
+    let (status, images) = runtime()?.block_on(async {
         let mut client = proto::control::connect(&control).await?;
-        anyhow::Ok(client.status(StatusRequest {}).await?.into_inner())
+        let status = client.status(StatusRequest {}).await?.into_inner();
+        anyhow::Ok((status, client.images(ImagesRequest {}).await?.into_inner().images))
     })?;
     let data_path = match status.data_path() {
         proto::control::DataPath::Unspecified => "unknown",
@@ -31,6 +33,7 @@ pub(super) fn run(settings: &Settings, format: Format) -> anyhow::Result<()> {
             "fuse_mountpoint": status.fuse_mountpoint,
             "state_root": status.state_root,
             "snapshot_count": status.snapshot_count,
+            "images": images.iter().map(images::as_json).collect::<Vec<_>>(),
         }));
     }
     let uptime = std::time::Duration::from_secs(status.uptime_seconds);
@@ -47,5 +50,10 @@ pub(super) fn run(settings: &Settings, format: Format) -> anyhow::Result<()> {
         .into_iter()
         .map(|(name, value)| vec![name.to_owned(), value])
         .collect();
-    printer::data(&printer::table(&rows))
+    let mut text = printer::table(&rows);
+    if !images.is_empty() {
+        text.push('\n');
+        text.push_str(&images::table(&images));
+    }
+    printer::data(&text)
 }

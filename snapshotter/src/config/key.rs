@@ -54,6 +54,18 @@ const KEYS: &[Key] = &[
         example: None,
     },
     Key {
+        name: "fetch.fill",
+        meaning: "Whether an image becomes complete in the background once a container uses it: auto (as fast as the \
+                  line allows while nothing more urgent waits), off, or a rate for all images together, \
+                  such as \"50MiB/s\".",
+        example: None,
+    },
+    Key {
+        name: "fetch.fill_free_min",
+        meaning: "Filling stops while the disk of the cache has less than this free. Readers still get what they ask for.",
+        example: None,
+    },
+    Key {
         name: "registry.plain_http",
         meaning: "Registries, as \"host:port\", that are reached without TLS. Loopback hosts need no entry.",
         example: None,

@@ -38,6 +38,8 @@ impl Mounter for FakeMounter {
         Ok(0)
     }
 
+    fn fill(&self, _id: ImageId) {}
+
     fn status(&self, _id: ImageId) -> Option<ImageStatus> {
         None
     }

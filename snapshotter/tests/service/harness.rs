@@ -27,6 +27,8 @@ pub(crate) struct FakeMounter {
     pub(crate) root: PathBuf,
     pub(crate) mounted: Mutex<Vec<Image>>,
     pub(crate) unmounted: Mutex<Vec<ImageId>>,
+    /// What was to become complete.
+    pub(crate) filled: Mutex<Vec<ImageId>>,
     /// What each reclaim was to keep.
     pub(crate) reclaimed: Mutex<Vec<Vec<PathBuf>>>,
 }
@@ -48,6 +50,10 @@ impl Mounter for FakeMounter {
     async fn reclaim(&self, keep: Vec<PathBuf>) -> Result<usize, MountError> {
         self.reclaimed.lock().unwrap().push(keep);
         Ok(0)
+    }
+
+    fn fill(&self, id: ImageId) {
+        self.filled.lock().unwrap().push(id);
     }
 
     fn status(&self, id: ImageId) -> Option<ImageStatus> {
@@ -82,6 +88,7 @@ impl Harness {
             root: dir.path().join("images"),
             mounted: Mutex::default(),
             unmounted: Mutex::default(),
+            filled: Mutex::default(),
             reclaimed: Mutex::default(),
         });
         let images = Arc::new(Images::new(Arc::clone(&mounter) as _, layout.clone()));

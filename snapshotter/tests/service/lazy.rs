@@ -255,3 +255,18 @@ async fn known_images_are_served_again_after_a_restart() {
     let usage = harness.usage(&top).await.unwrap();
     assert!(usage.size > 1 << 30, "fetched data counts: {usage:?}");
 }
+
+#[tokio::test]
+async fn an_image_is_filled_from_its_first_container_on_and_not_for_a_view() {
+    let filled = |harness: &Harness| harness.mounter.filled.lock().unwrap().len();
+    let harness = Harness::start().await;
+    let top = pull(&harness, "k8s.io").await;
+    harness.view("view", &top).await.unwrap();
+    harness.prepare("plain", "").await.unwrap();
+    assert_eq!(filled(&harness), 0);
+    harness.prepare("container", &top).await.unwrap();
+    assert_eq!(filled(&harness), 1);
+    // The next process goes on for the containers it finds.
+    harness.engine.restore().await.unwrap();
+    assert_eq!(filled(&harness), 2);
+}

@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::fetch::queue::schedule::{Limits, Schedule};
 
 fn leads<V: Clone>(boarding: Boarding<u32, V>) -> Lead<u32, V> {
     match boarding {
@@ -19,11 +20,11 @@ fn follows<V: Clone>(boarding: Boarding<u32, V>) -> Follow<V> {
 #[tokio::test]
 async fn followers_get_what_the_leader_lands_with() {
     let flights = Flights::new();
-    let lead = leads(flights.board(&1, 7));
-    let early = follows(flights.board(&1, 8));
+    let lead = leads(flights.board(&1, 7, Class::Fault));
+    let early = follows(flights.board(&1, 8, Class::Fault));
     let own = lead.follow(7);
     assert_eq!(early.owner, 7);
-    assert!(flights.lead(&1, 9).is_none());
+    assert!(flights.lead(&1, 9, Class::Fault).is_none());
     lead.land("value");
     assert_eq!(early.wait().await, Some("value"));
     assert_eq!(own.wait().await, Some("value"));
@@ -33,12 +34,12 @@ async fn followers_get_what_the_leader_lands_with() {
 #[tokio::test]
 async fn a_leader_that_gives_up_wakes_its_followers() {
     let flights: Flights<u32, ()> = Flights::new();
-    let lead = leads(flights.board(&1, 0));
-    let follow = follows(flights.board(&1, 0));
+    let lead = leads(flights.board(&1, 0, Class::Fault));
+    let follow = follows(flights.board(&1, 0, Class::Fault));
     let waiting = tokio::spawn(follow.wait());
     drop(lead);
     assert_eq!(waiting.await.unwrap(), None);
-    leads(flights.board(&1, 0));
+    leads(flights.board(&1, 0, Class::Fault));
 }
 
 /// Many threads, few keys, leaders that fail now and then: at any time one leader per key, everybody ends with a
@@ -60,7 +61,7 @@ fn threads_hammering() {
                     let mut tries = thread + round;
                     loop {
                         tries += 1;
-                        match flights.board(&key, thread as u32) {
+                        match flights.board(&key, thread as u32, Class::Fault) {
                             Boarding::Lead(lead) => {
                                 assert_eq!(leading[key as usize].fetch_add(1, Ordering::SeqCst), 0);
                                 std::thread::yield_now();
@@ -88,4 +89,35 @@ fn threads_hammering() {
     }
     assert!(landed.load(Ordering::SeqCst) > 0);
     assert!((0..KEYS as u32).all(|key| !flights.is_flying(&key)));
+}
+
+#[test]
+fn the_most_urgent_follower_promotes_the_request_whenever_it_comes() {
+    let tickets = {
+        let mut schedule = Schedule::new(Limits {
+            own_for_faults: 0,
+            own: 0,
+            shared: 0,
+            shared_for_faults: 0,
+            share_max: 0,
+            bytes: 0,
+            bytes_for_faults: 0,
+        });
+        let member = schedule.join();
+        [0, 1].map(|_| schedule.push(member, Class::Fill, 1))
+    };
+    let flights: Flights<u32, ()> = Flights::new();
+    // Before there is a request, the leader learns of it.
+    let early = flights.lead(&1, 0, Class::Fill).unwrap();
+    assert_eq!(follows(flights.board(&1, 0, Class::Fault)).promote, None);
+    assert_eq!(early.assign(tickets[0]), Some(Class::Fault));
+    // Afterwards, the follower does, if it is the first that is so urgent.
+    let late = flights.lead(&2, 0, Class::Fill).unwrap();
+    assert_eq!(late.assign(tickets[1]), Some(Class::Fill));
+    assert_eq!(follows(flights.board(&2, 0, Class::Fill)).promote, None);
+    assert_eq!(
+        follows(flights.board(&2, 0, Class::Fault)).promote,
+        Some(tickets[1])
+    );
+    assert_eq!(follows(flights.board(&2, 0, Class::Hint)).promote, None);
 }
