@@ -3,16 +3,17 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::StreamExt;
 use oci_spec::image::{Descriptor, Digest};
+use proto::lazy::LazyManifest;
+use rafs::hints::Hints;
 use rafs::{BlobIndex, ChunkRef, Codec, Image};
 use serde::Serialize;
 
 use crate::against::Differences;
 use crate::error::Error;
 use crate::fetch;
-use crate::opened::RafsImage;
+use crate::opened::{RafsImage, RafsParts};
 
 /// What a check looked at and what it found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -30,18 +31,17 @@ pub struct Findings {
     pub differences: Option<Differences>,
 }
 
-/// Checks a bootstrap alone.
-pub fn check_bootstrap(image: &Image<Bytes>) -> Findings {
-    Findings {
-        inode_count: image.inode_count(),
-        blob_count: image.blobs().len() as u64,
+/// Checks a bootstrap alone, all of it that can be read. Nothing is counted in one that cannot be opened.
+pub fn check_bootstrap(bytes: &[u8]) -> Result<Findings, rafs::Error> {
+    let faults = rafs::image::check(bytes)?;
+    let opened = Image::open(bytes);
+    Ok(Findings {
+        inode_count: opened.as_ref().map_or(0, Image::inode_count),
+        blob_count: opened.as_ref().map_or(0, |image| image.blobs().len() as u64),
         chunk_count: 0,
-        faults: rafs::image::check(image)
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        faults: faults.iter().map(ToString::to_string).collect(),
         differences: None,
-    }
+    })
 }
 
 /// What a failure means as an answer: `None` if the image or file could not be looked at, or is no RAFS v6 at all.
@@ -64,9 +64,23 @@ pub fn damage(error: &Error) -> Option<Findings> {
 }
 
 /// Checks an image where it lies. `with_data`: fetches and verifies every chunk.
-pub async fn check_image(image: Arc<RafsImage>, with_data: bool) -> Result<Findings, Error> {
-    let mut findings = check_bootstrap(&image.bootstrap);
-    findings.faults.extend(manifest_faults(&image));
+///
+/// Blobs are looked at only if the bootstrap can be opened.
+pub async fn check_image(parts: RafsParts, with_data: bool) -> Result<Findings, Error> {
+    let mut findings = check_bootstrap(&parts.bootstrap).map_err(|source| Error::Bootstrap {
+        place: parts.place.clone(),
+        source,
+    })?;
+    findings
+        .faults
+        .extend(manifest_faults(parts.found.manifest.layers(), &parts.layers));
+    findings.faults.extend(hint_fault(&parts).await?);
+    // Why it cannot be opened is among the faults.
+    let Ok(image) = parts.open() else {
+        return Ok(findings);
+    };
+    let image = Arc::new(image);
+    findings.faults.extend(unlisted_blobs(&image));
     let mut sound = Vec::new();
     for number in 0..image.bootstrap.blobs().len() {
         let blob = BlobIndex(u16::try_from(number).map_err(|_| too_many_blobs())?);
@@ -90,8 +104,7 @@ fn too_many_blobs() -> Error {
 }
 
 /// What is wrong with the order and kinds of layers.
-fn manifest_faults(image: &RafsImage) -> Vec<String> {
-    let (all, parts) = (image.found.manifest.layers(), &image.layers);
+fn manifest_faults(all: &[Descriptor], parts: &LazyManifest) -> Vec<String> {
     let mut faults = Vec::new();
     if Some(&parts.bootstrap) != all.last() {
         faults.push("manifest: the bootstrap is not the last layer".to_owned());
@@ -103,6 +116,26 @@ fn manifest_faults(image: &RafsImage) -> Vec<String> {
     faults.extend(
         strangers.map(|layer| format!("manifest: layer {} is neither data nor bootstrap", layer.digest())),
     );
+    faults
+}
+
+/// What is wrong with the hints.
+async fn hint_fault(parts: &RafsParts) -> Result<Option<String>, Error> {
+    let text = match parts.hints().await {
+        Ok(text) => text,
+        Err(Error::Image(error @ proto::image::Error::TooLarge { .. })) => {
+            return Ok(Some(error.to_string()));
+        }
+        Err(error) => return Err(error),
+    };
+    let read = text.map(|text| Hints::parse(&text)).transpose();
+    Ok(read.err().map(|error| format!("hints: {error}")))
+}
+
+/// Blobs of the bootstrap that no layer of the manifest is.
+fn unlisted_blobs(image: &RafsImage) -> Vec<String> {
+    let layers = image.layers.blobs.iter();
+    let listed: HashSet<&str> = layers.map(|layer| layer.digest().digest()).collect();
     // Of blobs that refer to a layer of the original image, the layer of their chunk infos stands in the manifest.
     let is_listed = |blob: &rafs::image::Blob| {
         let meta = blob.meta_blob.as_ref().map(|meta| meta.id.as_str());
@@ -112,13 +145,13 @@ fn manifest_faults(image: &RafsImage) -> Vec<String> {
             .any(|id| listed.contains(id))
     };
     let unlisted = image.bootstrap.blobs().iter().filter(|blob| !is_listed(blob));
-    faults.extend(unlisted.map(|blob| {
+    let fault = |blob: &rafs::image::Blob| {
         format!(
             "manifest: blob {} of the bootstrap is not among the layers",
             blob.id
         )
-    }));
-    faults
+    };
+    unlisted.map(fault).collect()
 }
 
 /// Whether a blob is there, as long as the manifest says, and long enough for its chunks.

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod check;
 mod convert;
 mod failure;
+mod hints;
 mod inspect;
 mod ls;
 mod packing;
@@ -51,6 +52,8 @@ enum Command {
     Check(check::Args),
     /// Show what a RAFS image or a bootstrap file holds.
     Inspect(inspect::Args),
+    /// Show what nodes are told to fetch ahead.
+    Hints(hints::Args),
     /// List a directory of a RAFS image.
     Ls(ls::Args),
     /// Unpack a RAFS image to a folder or a tar archive.
@@ -88,7 +91,7 @@ fn run(command: Command, printer: &Printer) -> anyhow::Result<u8> {
     let hint = match &command {
         Command::Convert(_) => Some("nothing was tagged; run the same command again"),
         Command::Unpack(_) => Some("what was unpacked so far is incomplete; remove it"),
-        Command::Check(_) | Command::Inspect(_) | Command::Ls(_) => None,
+        Command::Check(_) | Command::Hints(_) | Command::Inspect(_) | Command::Ls(_) => None,
     };
     let code = runtime.block_on(async {
         // Dropping the command's future gives up everything that is not finished: no tag is written before the end.
@@ -108,6 +111,7 @@ async fn execute(command: Command, printer: &Printer) -> anyhow::Result<u8> {
         Command::Convert(args) => convert::run(*args, printer).await,
         Command::Check(args) => check::run(args, printer).await,
         Command::Inspect(args) => inspect::run(args, printer).await,
+        Command::Hints(args) => hints::run(args, printer).await,
         Command::Ls(args) => ls::run(args, printer).await,
         Command::Unpack(args) => unpack::run(args, printer).await,
     }

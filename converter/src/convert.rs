@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::manifest::{self, DataLayer, Part};
 use crate::origin::Origin;
 use crate::pack::ChunkOptions;
+use crate::prefetch::Prefetch;
 use crate::progress::{Event, Observer};
 
 mod merge;
@@ -35,6 +36,8 @@ pub struct Options {
     pub platform: Option<Platform>,
     /// How chunks are made.
     pub chunks: ChunkOptions,
+    /// What nodes should fetch ahead.
+    pub prefetch: Prefetch,
     /// Whether each blob carries the bootstrap of its layer alone, for tools that merge or unpack layers.
     pub layer_bootstraps: bool,
     /// Threads that hash and compress.
@@ -58,9 +61,9 @@ pub async fn convert(
         .into_iter()
         .map(|layer| (layer.digest().to_string(), Arc::clone(&worked[layer.digest()])))
         .collect();
-    let chunks = options.chunks;
+    let (chunks, prefetch) = (options.chunks, options.prefetch.clone());
     let for_merge = order.clone();
-    let merged = tokio::task::spawn_blocking(move || merge::merge(&for_merge, chunks))
+    let merged = tokio::task::spawn_blocking(move || merge::merge(&for_merge, chunks, &prefetch))
         .await
         .map_err(|_| Error::Interrupted)??;
     let written = write(target, &origin, &order, &merged).await?;
@@ -111,7 +114,12 @@ async fn write(
     merged: &Merged,
 ) -> Result<Written, Error> {
     let layers = data_layers(order);
-    let (bootstrap, diff_id) = lazy::bootstrap_layer(&merged.bootstrap, &[])?;
+    let hints = merged.ahead.text()?;
+    let hints: Vec<_> = hints
+        .iter()
+        .map(|text| (lazy::HINTS_NAME, text.as_slice()))
+        .collect();
+    let (bootstrap, diff_id) = lazy::bootstrap_layer(&merged.bootstrap, &hints)?;
     let diff_id = diff_id.to_string();
     let bootstrap_layer_len = bootstrap.len() as u64;
     let bootstrap_digest = target.put_blob(bootstrap.into()).await?.to_string();

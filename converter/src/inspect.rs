@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
+use rafs::hints::Hints;
 use rafs::tree::FileType;
 use rafs::{BlobIndex, Codec, Compressor, Digester, Image, Nid};
 use serde::Serialize;
@@ -36,8 +37,33 @@ pub struct Summary {
     pub files: FileCounts,
     /// The prefetch table: the first path of each entry, or the number of an inode that has none.
     pub prefetch: Vec<String>,
+    /// The hints beside the bootstrap; none in a file or an image without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hints: Option<HintsSummary>,
     /// The blob table.
     pub blobs: Vec<BlobSummary>,
+}
+
+/// Hints in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct HintsSummary {
+    /// Files and directories.
+    pub file_count: usize,
+    /// Ranges of files.
+    pub range_count: usize,
+    /// Bytes of all ranges.
+    pub range_len: u64,
+}
+
+impl From<&Hints> for HintsSummary {
+    fn from(hints: &Hints) -> Self {
+        let ranges = || hints.files.iter().flat_map(|file| &file.ranges);
+        HintsSummary {
+            file_count: hints.files.len(),
+            range_count: ranges().count(),
+            range_len: ranges().fold(0, |sum, range| sum.saturating_add(range.end - range.start)),
+        }
+    }
 }
 
 /// Where a table lies.
@@ -121,6 +147,7 @@ fn read(image: &Image<Bytes>) -> Result<Summary, rafs::Error> {
         content_len,
         files,
         prefetch: prefetch(image, &steps),
+        hints: None,
         blobs: (0u16..)
             .zip(image.blobs())
             .map(|(number, blob)| summarize_blob(image, BlobIndex(number), blob))

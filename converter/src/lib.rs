@@ -10,6 +10,7 @@
 //! | [`tarball`] | reading tar streams exactly |
 //! | [`layer`] | one layer as a list of changes |
 //! | [`overlay`] | laying layers over each other |
+//! | [`prefetch`] | what is to be fetched ahead, from patterns and lists |
 //! | [`origin`] | finding the image to convert |
 //! | [`progress`] | what a conversion tells while it runs |
 //! | [`error`] | why any of it fails |
@@ -32,6 +33,7 @@ pub mod origin;
 pub mod overlay;
 mod pack;
 mod pipe;
+pub mod prefetch;
 pub mod progress;
 pub mod restore;
 pub mod tarball;

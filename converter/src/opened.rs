@@ -11,6 +11,7 @@ use oci_spec::image::Digest;
 use proto::image::{ImageSource, Platform};
 use proto::lazy::{self, LazyManifest, Prefer};
 use rafs::blob::{MetaError, Units};
+use rafs::hints::TEXT_LEN_MAX;
 use rafs::{BlobIndex, Image};
 use tokio::sync::OnceCell;
 
@@ -34,9 +35,23 @@ pub struct RafsImage {
     units: Vec<OnceCell<Arc<Units>>>,
 }
 
-impl RafsImage {
-    /// Finds the manifest for `platform` (the host's if `None`) and reads the bootstrap. `place` is for messages.
-    pub async fn open(source: ImageSource, place: &str, platform: Option<&Platform>) -> Result<Self, Error> {
+/// The parts of a RAFS image, whatever state its bootstrap is in.
+pub struct RafsParts {
+    /// Name of the place, for messages.
+    pub place: String,
+    /// The place.
+    pub source: ImageSource,
+    /// The manifest.
+    pub found: Found,
+    /// Its layers by their part.
+    pub layers: LazyManifest,
+    /// The file in the bootstrap layer.
+    pub bootstrap: Bytes,
+}
+
+impl RafsParts {
+    /// Finds the manifest for `platform` (the host's if `None`) and fetches the bootstrap.
+    pub async fn fetch(source: ImageSource, place: &str, platform: Option<&Platform>) -> Result<Self, Error> {
         let found = origin::find(&source, platform, Prefer::Rafs).await?;
         let layers = LazyManifest::parse(&found.manifest).ok_or_else(|| Error::NotRafs {
             place: place.to_owned(),
@@ -53,18 +68,42 @@ impl RafsImage {
         file.rewind()
             .and_then(|()| file.read_to_end(&mut bootstrap))
             .map_err(failed)?;
-        let bootstrap = Image::open(Bytes::from(bootstrap)).map_err(|source| Error::Bootstrap {
+        Ok(RafsParts {
             place: place.to_owned(),
+            source,
+            found,
+            layers,
+            bootstrap: bootstrap.into(),
+        })
+    }
+
+    /// Reads the text of the hints beside the bootstrap, if there are any.
+    pub async fn hints(&self) -> Result<Option<Vec<u8>>, Error> {
+        let len_max = TEXT_LEN_MAX as u64;
+        Ok(lazy::fetch_beside(&self.source, &self.layers, lazy::HINTS_NAME, len_max).await?)
+    }
+
+    /// Opens the bootstrap.
+    pub fn open(self) -> Result<RafsImage, Error> {
+        let bootstrap = Image::open(self.bootstrap).map_err(|source| Error::Bootstrap {
+            place: self.place,
             source,
         })?;
         let units = bootstrap.blobs().iter().map(|_| OnceCell::new()).collect();
         Ok(RafsImage {
-            source,
-            found,
-            layers,
+            source: self.source,
+            found: self.found,
+            layers: self.layers,
             bootstrap,
             units,
         })
+    }
+}
+
+impl RafsImage {
+    /// Finds the manifest for `platform` (the host's if `None`) and reads the bootstrap. `place` is for messages.
+    pub async fn open(source: ImageSource, place: &str, platform: Option<&Platform>) -> Result<Self, Error> {
+        RafsParts::fetch(source, place, platform).await?.open()
     }
 
     /// What the chunks of a blob are cut from. Reads the blob's chunk infos if they are needed for that.
@@ -119,8 +158,8 @@ fn sha256(id: &str) -> Result<Digest, Error> {
     })
 }
 
-/// Opens a bootstrap file.
-pub fn open_file(path: &Path) -> Result<Image<Bytes>, Error> {
+/// Reads a bootstrap file.
+pub fn read_file(path: &Path) -> Result<Bytes, Error> {
     let failed = |source| Error::Io {
         doing: "reading",
         path: path.to_owned(),
@@ -130,7 +169,12 @@ pub fn open_file(path: &Path) -> Result<Image<Bytes>, Error> {
     File::open(path)
         .and_then(|mut file| file.read_to_end(&mut bytes))
         .map_err(failed)?;
-    Image::open(Bytes::from(bytes)).map_err(|source| Error::Bootstrap {
+    Ok(bytes.into())
+}
+
+/// Opens a bootstrap file.
+pub fn open_file(path: &Path) -> Result<Image<Bytes>, Error> {
+    Image::open(read_file(path)?).map_err(|source| Error::Bootstrap {
         place: path.display().to_string(),
         source,
     })

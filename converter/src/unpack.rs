@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use rafs::tree::FileType;
-use rafs::{ChunkRef, Nid};
+use rafs::{ChunkRef, Image, Nid};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -115,7 +115,9 @@ async fn unpack_to(
         source,
     };
     let steps = walk(&image.bootstrap).map_err(corrupt)?;
-    let chunks = chunks(&image, &steps).map_err(corrupt)?;
+    // Files that share their lists of chunks could ask for more than any memory holds.
+    let chunk_count_max = image.bootstrap.bytes().len() / CHUNK_INDEX_LEN;
+    let chunks = chunks(&image.bootstrap, &steps, chunk_count_max).map_err(corrupt)?;
     let (sender, receiver) = mpsc::channel(CHUNK_COUNT_MAX);
     let for_writer = Arc::clone(&image);
     let writer = tokio::task::spawn_blocking(move || write(&for_writer, &steps, open()?, receiver));
@@ -130,17 +132,15 @@ async fn unpack_to(
     written
 }
 
-/// The chunks of all files, in the order of the paths; each inode once.
-fn chunks(image: &RafsImage, steps: &[Step]) -> Result<Vec<ChunkRef>, rafs::Error> {
+/// The chunks of all files, in the order of the paths; each inode once. More than `count_max` are refused.
+fn chunks(image: &Image<Bytes>, steps: &[Step], count_max: usize) -> Result<Vec<ChunkRef>, rafs::Error> {
     let mut seen = std::collections::HashSet::new();
     let mut chunks = Vec::new();
-    // Files that share their lists of chunks could ask for more than any memory holds.
-    let chunk_count_max = image.bootstrap.bytes().len() / CHUNK_INDEX_LEN;
     for step in steps {
         if step.inode.file_type == FileType::Regular && seen.insert(step.inode.nid) {
-            for extent in image.bootstrap.extents(&step.inode, 0..step.inode.size)? {
+            for extent in image.extents(&step.inode, 0..step.inode.size)? {
                 chunks.push(extent?.chunk);
-                if chunks.len() > chunk_count_max {
+                if chunks.len() > count_max {
                     let what = "files share their lists of chunks";
                     return Err(rafs::Error::Corrupt { what, offset: 0 });
                 }
@@ -243,4 +243,62 @@ fn item<'a>(
         target,
         link_to,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rafs::blob::{BlobBuilder, BlobOptions};
+    use rafs::build::{Options, bootstrap};
+    use rafs::chunk::encode;
+    use rafs::tree::{Attr, ChunkId, Content, Node};
+    use rafs::{BlobIndex, Compressor, Digester, Tree};
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    /// One file of ten chunks with two names.
+    fn image() -> Image<Bytes> {
+        let (chunk_size, compressor, digester) = (4096, Compressor::None, Digester::Sha256);
+        let mut builder = BlobBuilder::new(BlobOptions {
+            chunk_size,
+            compressor,
+            digester,
+        });
+        let mut hash = Sha256::new();
+        let chunks = (0..10).map(|number| {
+            let chunk = encode(vec![number; 4096], compressor, 1, digester);
+            let index = builder.push(&chunk).unwrap();
+            hash.update(&chunk.data);
+            ChunkId {
+                blob: BlobIndex(0),
+                index,
+            }
+        });
+        let content = Content::Regular {
+            chunks: chunks.collect(),
+            size: 40_960,
+        };
+        let mut tree = Tree::new(Attr::default());
+        let attr = Attr::default();
+        let file = tree.add(Node { attr, content });
+        let names = tree.names_mut(Tree::ROOT).unwrap();
+        names.extend([(b"one".to_vec(), file), (b"other".to_vec(), file)]);
+        let options = Options {
+            chunk_size,
+            compressor,
+            digester,
+            prefetch: Vec::new(),
+        };
+        let blob = builder.finish(hash).unwrap().info;
+        Image::open(bootstrap(&tree, &[blob], &options).unwrap().into()).unwrap()
+    }
+
+    #[test]
+    fn more_chunks_than_their_lists_have_room_for_are_refused() {
+        let image = image();
+        let steps = walk(&image).unwrap();
+        assert_eq!(chunks(&image, &steps, 10).unwrap().len(), 10);
+        let error = chunks(&image, &steps, 9).unwrap_err();
+        assert!(error.to_string().contains("share their lists"), "{error}");
+    }
 }

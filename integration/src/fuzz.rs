@@ -6,6 +6,7 @@
 mod blob;
 mod bootstrap;
 mod chunk;
+mod hints;
 mod layer;
 mod oci;
 mod policy;
@@ -14,6 +15,7 @@ mod seed;
 pub use blob::{blob_meta, toc, zran};
 pub use bootstrap::bootstrap;
 pub use chunk::chunk;
+pub use hints::hints;
 pub use layer::{bootstrap_layer, layer};
 pub use oci::{http_header, manifest, reference};
 pub use policy::{config, filter, labels};
@@ -30,7 +32,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     target("bootstrap", bootstrap, seed::bootstrap),
     target("blob_meta", blob_meta, seed::blob_meta),
     target("zran", zran, seed::zran),
@@ -38,6 +40,7 @@ pub const TARGETS: [Target; 13] = [
     target("chunk", chunk, seed::chunk),
     target("layer", layer, seed::layer),
     target("bootstrap_layer", bootstrap_layer, seed::bootstrap_layer),
+    target("hints", hints, seed::hints),
     target("manifest", manifest, seed::manifest),
     target("reference", reference, seed::reference),
     target("http_header", http_header, seed::http_header),

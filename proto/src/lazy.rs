@@ -12,7 +12,9 @@ mod index;
 
 use oci_spec::image::{Descriptor, ImageManifest};
 
-pub use self::bootstrap::{BOOTSTRAP_LEN_MAX, bootstrap_layer, extract_bootstrap, fetch_bootstrap};
+pub use self::bootstrap::{
+    BOOTSTRAP_LEN_MAX, bootstrap_layer, extract_bootstrap, fetch_beside, fetch_bootstrap,
+};
 pub use self::index::{Prefer, choose, fitting_count};
 
 /// Media type of a data blob.
@@ -31,6 +33,8 @@ pub const OS_FEATURE: &str = "nydus.remoteimage.v1";
 pub const ARTIFACT_TYPE: &str = "application/vnd.nydus.image.manifest.v1+json";
 /// The bootstrap's name in its layer.
 pub const BOOTSTRAP_PATH: &str = "image/image.boot";
+/// Name of the hints beside it.
+pub const HINTS_NAME: &str = "hints.json";
 
 /// Layers that a RAFS manifest may have: container runtimes stop at about a tenth of it.
 pub const LAYER_COUNT_MAX: usize = 1024;

@@ -134,7 +134,7 @@ pub(crate) struct View<'a> {
 impl<B: AsRef<[u8]>> Image<B> {
     /// Validates superblock and tables, and indexes the chunk table.
     pub fn open(bytes: B) -> Result<Self, Error> {
-        let shape = Shape::read(Bytes(bytes.as_ref()))?;
+        let shape = Shape::read(Bytes(bytes.as_ref()), &mut Err)?;
         Ok(Image { bytes, shape })
     }
 

@@ -10,6 +10,7 @@
 //! | [`tree`] | a file system in memory, what a writer starts from |
 //! | [`build`] | writing a bootstrap from a tree |
 //! | [`blob`] | the file that holds chunks: its builder, its chunk infos, its table of contents, units that chunks share |
+//! | [`hints`] | what of an image is worth fetching before anybody asks |
 //! | [`chunk`] | one chunk: its digest, its codec, its place |
 
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@
 pub mod blob;
 pub mod build;
 pub mod chunk;
+pub mod hints;
 pub mod image;
 pub mod layout;
 pub mod tree;

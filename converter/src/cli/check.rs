@@ -1,10 +1,8 @@
 //! `slipway check IMG|FILE`.
 
-use std::sync::Arc;
-
 use anyhow::Context;
 use converter::check::{self, Findings};
-use converter::{against, opened};
+use converter::{Error, against, opened};
 use proto::image::{ImageSource, Location};
 
 use super::place::{Subject, Which};
@@ -57,7 +55,12 @@ fn damage(error: &anyhow::Error) -> Option<Findings> {
 async fn look(args: &Args) -> anyhow::Result<Findings> {
     let mut findings = look_inside(args).await?;
     if let Some(original) = &args.against {
-        let image = args.which.open_bootstrap(&args.subject).await?;
+        let image = match args.which.open_bootstrap(&args.subject).await {
+            Ok(image) => image,
+            // What keeps it from being opened is found already; there is nothing to compare.
+            Err(error) if damage(&error).is_some() => return Ok(findings),
+            Err(error) => return Err(error),
+        };
         let source = ImageSource::open(original, &args.which.access.options()).await?;
         let differences = against::compare(&image, &source, args.which.platform.as_ref()).await;
         findings.differences = Some(differences.with_context(|| Compared(original.to_string()))?);
@@ -70,10 +73,17 @@ async fn look_inside(args: &Args) -> anyhow::Result<Findings> {
         Subject::File(_) if args.data => {
             anyhow::bail!("--data needs an image: a bootstrap file says nothing of where its blobs are")
         }
-        Subject::File(path) => Ok(check::check_bootstrap(&opened::open_file(path)?)),
+        Subject::File(path) => {
+            let bytes = opened::read_file(path)?;
+            let findings = check::check_bootstrap(&bytes);
+            Ok(findings.map_err(|source| Error::Bootstrap {
+                place: path.display().to_string(),
+                source,
+            })?)
+        }
         Subject::Image(location) => {
-            let image = Arc::new(args.which.open(location).await?);
-            Ok(check::check_image(image, args.data).await?)
+            let parts = args.which.fetch(location).await?;
+            Ok(check::check_image(parts, args.data).await?)
         }
     }
 }

@@ -1,11 +1,17 @@
 //! `slipway convert SRC DST`.
 
+use std::fs::File;
+use std::io::Read;
 use std::num::NonZero;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use converter::convert::{self, Options, Report};
 use converter::opened::RafsImage;
+use converter::prefetch::{Glob, Prefetch};
 use converter::restore;
 use proto::image::{ImageSource, ImageTarget, Location, Login, Platform};
+use rafs::hints::{Hints, TEXT_LEN_MAX};
 
 use super::DONE;
 use super::packing::Packing;
@@ -27,6 +33,14 @@ pub(crate) struct Args {
     platform: Option<Platform>,
     #[command(flatten)]
     packing: Packing,
+    /// Files that nodes should fetch before they are asked for: a path with *, ? and ** for any number of folders. A
+    /// folder stands for all that is in it. May be given several times, most urgent first.
+    #[arg(long, value_name = "GLOB")]
+    prefetch_pattern: Vec<Glob>,
+    /// The same from a list: hints as `slipway hints show --json` prints them, or the ecosystem's prefetch files. Comes
+    /// before patterns.
+    #[arg(long, value_name = "FILE")]
+    prefetch_file: Option<PathBuf>,
     /// Threads that hash and compress [default: one for each processor].
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
@@ -60,6 +74,7 @@ pub(crate) async fn run(args: Args, printer: &Printer) -> anyhow::Result<u8> {
     let options = Options {
         platform: args.platform,
         chunks: args.packing.chunks()?,
+        prefetch: prefetch(args.prefetch_file.as_deref(), args.prefetch_pattern)?,
         layer_bootstraps: args.packing.layer_bootstraps,
         jobs: args.jobs.unwrap_or(processors).get(),
     };
@@ -71,6 +86,21 @@ pub(crate) async fn run(args: Args, printer: &Printer) -> anyhow::Result<u8> {
         false => summarize(&report, &args.target, printer),
     }
     Ok(DONE)
+}
+
+fn prefetch(list: Option<&Path>, patterns: Vec<Glob>) -> anyhow::Result<Prefetch> {
+    let mut hints = Hints::default();
+    if let Some(path) = list {
+        let doing = || format!("reading {}", path.display());
+        let mut text = Vec::new();
+        let file = File::open(path).with_context(doing)?;
+        // One byte more than a list may have, so that what is too long is refused for it.
+        file.take(TEXT_LEN_MAX as u64 + 1)
+            .read_to_end(&mut text)
+            .with_context(doing)?;
+        hints = Hints::parse(&text).with_context(doing)?;
+    }
+    Ok(Prefetch { hints, patterns })
 }
 
 /// From RAFS to a plain image.
@@ -100,6 +130,11 @@ async fn back(
 }
 
 fn summarize(report: &Report, target: &Location, printer: &Printer) {
+    for path in &report.prefetch_missing {
+        printer.note(&format!(
+            "warning: nothing in the image is meant by {path:?}, so it is not fetched ahead"
+        ));
+    }
     let saved = report.repeated_len + report.shared_len;
     printer.note(&format!("{target} {}", report.manifest));
     printer.note(&format!(

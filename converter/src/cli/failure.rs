@@ -3,6 +3,8 @@
 use converter::Error;
 use converter::error::{LayerError, Refusal};
 
+use rafs::hints::HintsError;
+
 use super::printer::Printer;
 
 /// The user pressed Ctrl-C.
@@ -49,6 +51,9 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
 fn hint(error: &anyhow::Error) -> Option<&'static str> {
     if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
         return interrupted.hint;
+    }
+    if error.downcast_ref::<HintsError>().is_some() {
+        return Some("hints are JSON: {\"version\":\"v1\",\"files\":[{\"path\":\"/usr/bin/tool\"}]}");
     }
     error
         .chain()

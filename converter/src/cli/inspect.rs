@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::fmt::Write;
 
 use anyhow::Context;
-use converter::inspect::{PathView, Summary, look_up, summarize};
+use converter::inspect::{HintsSummary, PathView, Summary, look_up, summarize};
+use converter::opened;
+use rafs::hints::Hints;
 
 use super::DONE;
 use super::place::{Subject, Which};
@@ -32,9 +34,20 @@ pub(crate) async fn run(args: Args, printer: &Printer) -> anyhow::Result<u8> {
     if args.dump {
         return dump(&args, printer).await;
     }
-    let image = args.which.open_bootstrap(&args.subject).await?;
+    let (image, hints) = match &args.subject {
+        Subject::File(path) => (opened::open_file(path)?, None),
+        Subject::Image(location) => {
+            let parts = args.which.fetch(location).await?;
+            let hints = match args.paths.is_empty() {
+                true => parts.hints().await?,
+                false => None,
+            };
+            (parts.open()?.bootstrap, hints)
+        }
+    };
     if args.paths.is_empty() {
-        let summary = summarize(&image, &args.subject.to_string())?;
+        let mut summary = summarize(&image, &args.subject.to_string())?;
+        summary.hints = hints.and_then(|text| readable(&text, printer));
         match args.json {
             true => printer.json(&summary)?,
             false => printer.data(&text(&summary)?)?,
@@ -47,6 +60,17 @@ pub(crate) async fn run(args: Args, printer: &Printer) -> anyhow::Result<u8> {
         false => printer.data(&paths_text(&views?)?)?,
     }
     Ok(DONE)
+}
+
+/// Hints that cannot be read are none: nothing depends on them.
+fn readable(text: &[u8], printer: &Printer) -> Option<HintsSummary> {
+    match Hints::parse(text) {
+        Ok(hints) => Some(HintsSummary::from(&hints)),
+        Err(error) => {
+            printer.note(&format!("warning: the image's hints cannot be read: {error}"));
+            None
+        }
+    }
 }
 
 async fn dump(args: &Args, printer: &Printer) -> anyhow::Result<u8> {
@@ -95,6 +119,13 @@ fn text(summary: &Summary) -> Result<String, std::fmt::Error> {
     writeln!(out, "prefetch   {} entries", summary.prefetch.len())?;
     for path in &summary.prefetch {
         writeln!(out, "  {path}")?;
+    }
+    if let Some(hints) = &summary.hints {
+        let (files, ranges, len) = (hints.file_count, hints.range_count, bytes(hints.range_len));
+        writeln!(
+            out,
+            "hints      {files} files and directories, {ranges} ranges of {len}"
+        )?;
     }
     writeln!(out, "blobs      {}", summary.blobs.len())?;
     for blob in &summary.blobs {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use clap::Args;
-use converter::opened::{self, RafsImage};
+use converter::opened::{self, RafsImage, RafsParts};
 use proto::image::{ImageSource, Location, Login, Options, Platform};
 use rafs::Image;
 
@@ -55,8 +55,13 @@ impl Access {
 impl Which {
     /// Opens a RAFS image.
     pub(crate) async fn open(&self, location: &Location) -> anyhow::Result<RafsImage> {
+        Ok(self.fetch(location).await?.open()?)
+    }
+
+    /// Fetches the parts of a RAFS image, sound or not.
+    pub(crate) async fn fetch(&self, location: &Location) -> anyhow::Result<RafsParts> {
         let source = ImageSource::open(location, &self.access.options()).await?;
-        Ok(RafsImage::open(source, &location.to_string(), self.platform.as_ref()).await?)
+        Ok(RafsParts::fetch(source, &location.to_string(), self.platform.as_ref()).await?)
     }
 
     /// Opens the bootstrap of an image or file.

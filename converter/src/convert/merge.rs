@@ -12,6 +12,7 @@ use super::work::Worked;
 use crate::error::Error;
 use crate::overlay::Overlay;
 use crate::pack::ChunkOptions;
+use crate::prefetch::{Found, Prefetch};
 
 /// The format's limit: device numbers of one byte, 0 being the bootstrap.
 const BLOB_COUNT_MAX: u64 = 255;
@@ -20,12 +21,18 @@ const BLOB_COUNT_MAX: u64 = 255;
 #[derive(Debug)]
 pub(super) struct Merged {
     pub(super) bootstrap: Vec<u8>,
+    /// What is to be fetched ahead.
+    pub(super) ahead: Found,
     /// Bytes of chunks that lie in more than one layer's blob and are referenced in the lowest only.
     pub(super) shared_len: u64,
 }
 
 /// Lays the layers over each other, lowest first. A chunk that a lower layer's blob has too is referenced there.
-pub(super) fn merge(layers: &[(String, Arc<Worked>)], options: ChunkOptions) -> Result<Merged, Error> {
+pub(super) fn merge(
+    layers: &[(String, Arc<Worked>)],
+    options: ChunkOptions,
+    prefetch: &Prefetch,
+) -> Result<Merged, Error> {
     let mut overlay = Overlay::default();
     let mut blobs = Blobs::default();
     for (digest, layer) in layers {
@@ -47,9 +54,15 @@ pub(super) fn merge(layers: &[(String, Arc<Worked>)], options: ChunkOptions) -> 
                 source,
             })?;
     }
-    let bootstrap = build::bootstrap(&overlay.finish(), &blobs.blobs, &options.image())?;
+    let tree = overlay.finish();
+    let ahead = prefetch.find(&tree)?;
+    let image = build::Options {
+        prefetch: ahead.inodes.clone(),
+        ..options.image()
+    };
     Ok(Merged {
-        bootstrap,
+        bootstrap: build::bootstrap(&tree, &blobs.blobs, &image)?,
+        ahead,
         shared_len: blobs.shared_len,
     })
 }

@@ -28,6 +28,10 @@ pub struct Report {
     pub repeated_len: u64,
     /// Contents that lie in several layers' blobs, of which nodes fetch one.
     pub shared_len: u64,
+    /// Files and directories to fetch ahead.
+    pub prefetch_count: u64,
+    /// What was to be fetched ahead and is not in the image.
+    pub prefetch_missing: Vec<String>,
     /// Wall time.
     pub seconds: f64,
     /// The source's layers, lowest first.
@@ -90,6 +94,8 @@ impl Report {
             content_len: order.iter().map(|(_, worked)| worked.packed.content_len).sum(),
             repeated_len: order.iter().map(|(_, worked)| worked.packed.repeated_len).sum(),
             shared_len: merged.shared_len,
+            prefetch_count: merged.ahead.inodes.len() as u64,
+            prefetch_missing: merged.ahead.missing.clone(),
             seconds: elapsed.as_secs_f64(),
             layers,
         }

@@ -3,6 +3,8 @@
 use super::*;
 use crate::tarball::pax::write_record;
 
+mod bomb;
+
 /// Builds an archive with the `tar` crate.
 #[derive(Default)]
 struct Archive(Vec<u8>);

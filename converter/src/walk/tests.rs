@@ -70,7 +70,7 @@ fn a_directory_inside_itself_ends_every_reader() {
     let image = open(&bytes);
     let error = walk(&image).unwrap_err();
     assert!(error.to_string().contains("loop"), "{error}");
-    let faults = check_bootstrap(&image).faults;
+    let faults = check_bootstrap(image.bytes()).unwrap().faults;
     assert!(faults.iter().any(|fault| fault.contains("loop")), "{faults:?}");
     // Listing goes as far as it is asked to, and no further.
     let lines = list(&image, "one/two/three/two/three/two".as_ref()).unwrap();
@@ -101,7 +101,72 @@ fn directories_with_several_names_are_not_multiplied() {
     }
     let image = open(&bytes);
     assert!(walk(&image).unwrap_err().to_string().contains("several names"));
-    assert_ne!(check_bootstrap(&image).faults, Vec::<String>::new());
+    assert_ne!(
+        check_bootstrap(image.bytes()).unwrap().faults,
+        Vec::<String>::new()
+    );
+}
+
+/// A directory of many names of one empty file.
+fn crowd(tree: &mut Tree, parent: InodeId, name: &str, count: usize) {
+    let dir = add(tree, parent, name);
+    let file = tree.add(Node {
+        attr: Attr::default(),
+        content: Content::Regular {
+            size: 0,
+            chunks: Vec::new(),
+        },
+    });
+    let names = tree.names_mut(dir).unwrap();
+    names.extend((0..count).map(|number| (format!("{number:05}").into_bytes(), file)));
+}
+
+#[test]
+fn paths_of_gigabytes_are_not_listed() {
+    let mut tree = Tree::new(Attr::default());
+    let mut at = Tree::ROOT;
+    for _ in 0..15 {
+        at = add(&mut tree, at, &"x".repeat(255));
+    }
+    crowd(&mut tree, at, "crowd", 40_000);
+    let bytes = write(&tree);
+    assert_eq!(check_bootstrap(&bytes).unwrap().faults, Vec::<String>::new());
+    let error = walk(&open(&bytes)).unwrap_err();
+    assert!(error.to_string().contains("share their blocks"), "{error}");
+}
+
+#[test]
+fn directories_that_share_their_blocks_are_not_listed() {
+    let mut tree = Tree::new(Attr::default());
+    crowd(&mut tree, Tree::ROOT, "crowd", 5000);
+    let mut twins = Vec::new();
+    for number in 0..20 {
+        twins.push(format!("twin{number}"));
+        add(&mut tree, Tree::ROOT, &twins[number]);
+    }
+    let mut bytes = write(&tree);
+    let good = open(&bytes);
+    let meta = u32::from_le_bytes(bytes[1024 + 40..][..4].try_into().unwrap()) as usize * 4096;
+    let offset = |name: &str| meta + nid(&good, name).0 as usize * 32;
+    let crowd = offset("crowd");
+    let whole = u64::from_le_bytes(bytes[crowd + 8..][..8].try_into().unwrap()) / 4096 * 4096;
+    let block = bytes[crowd + 16..][..4].to_vec();
+    // Plain, and the whole blocks of the crowd.
+    let forged: Vec<usize> = twins.iter().map(|twin| offset(twin)).collect();
+    for at in forged {
+        bytes[at..at + 2].copy_from_slice(&1_u16.to_le_bytes());
+        bytes[at + 8..at + 16].copy_from_slice(&whole.to_le_bytes());
+        bytes[at + 16..at + 20].copy_from_slice(&block);
+    }
+    let error = walk(&open(&bytes)).unwrap_err();
+    assert!(error.to_string().contains("share their blocks"), "{error}");
+    let faults = check_bootstrap(&bytes).unwrap().faults;
+    assert!(
+        faults
+            .iter()
+            .any(|fault| fault.contains("overlaps something else")),
+        "{faults:?}"
+    );
 }
 
 #[test]

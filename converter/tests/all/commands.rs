@@ -18,7 +18,7 @@ fn help(command: &[&str]) -> String {
 #[test]
 fn help_of_all_commands() {
     insta::assert_snapshot!("help", help(&[]));
-    for command in ["convert", "check", "inspect", "ls", "unpack"] {
+    for command in ["convert", "check", "hints", "inspect", "ls", "unpack"] {
         insta::assert_snapshot!(format!("help-{command}"), help(&[command]));
     }
 }

@@ -102,13 +102,20 @@ fn missing_short_and_long_blobs_are_found() {
 }
 
 #[test]
-fn truncated_and_foreign_files_give_one_clear_line_and_no_panic() {
+fn truncated_and_foreign_files_give_clear_lines_and_no_panic() {
     let place = converted();
     let whole = bootstrap(&place);
     fs::write(place.path("bad"), &whole[..5000]).unwrap();
     let (code, stdout, stderr) = check(&place, "bad", &[]);
     assert_eq!(code, 1, "{stdout}{stderr}");
-    assert_eq!(stdout.lines().count(), 1, "{stdout}");
+    assert!(
+        stdout.starts_with("bad: byte 5000: the file ends inside a block"),
+        "{stdout}"
+    );
+    assert!(
+        stdout.lines().all(|line| line.starts_with("bad: byte ")),
+        "{stdout}"
+    );
     for foreign in [&b"#!/bin/sh\n"[..], b"", &whole[..1000], &[0xff; 9000]] {
         fs::write(place.path("bad"), foreign).unwrap();
         let (code, stdout, stderr) = check(&place, "bad", &[]);
@@ -183,4 +190,19 @@ fn a_missing_blob_does_not_hide_what_is_wrong_with_another() {
         stdout.contains(": missing") && stdout.contains("chunk 1: chunk digest mismatch"),
         "{stdout}"
     );
+}
+
+#[test]
+fn a_bootstrap_that_does_not_open_is_checked_to_its_end() {
+    let place = converted();
+    let mut bytes = bootstrap(&place);
+    bytes[1152 + 20] |= 1;
+    bytes[1152 + 8] |= 1;
+    bytes[1152 + 24] |= 1;
+    fs::write(place.path("bad"), &bytes).unwrap();
+    let (code, stdout, stderr) = check(&place, "bad", &["--against", &place.oci("src")]);
+    assert_eq!((code, stdout.lines().count()), (1, 3), "{stdout}{stderr}");
+    assert!(stdout.contains("bad: byte 1172: the chunk size"), "{stdout}");
+    assert!(stdout.contains("bad: byte 1160: the blob table"), "{stdout}");
+    assert!(stdout.contains("bad: byte 1176: the chunk table"), "{stdout}");
 }

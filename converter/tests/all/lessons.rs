@@ -199,6 +199,44 @@ fn nothing_gets_outside_the_root() {
 }
 
 #[test]
+fn whiteouts_reach_nothing_outside_the_root() {
+    let lower = Layer::default()
+        .file("a", b"")
+        .file("d/b", b"")
+        .file("d/c", b"")
+        .symlink("up", "../../..");
+    let upper = Layer::default()
+        .file("../../.wh.a", b"")
+        .file("up/d/.wh.b", b"")
+        .file("/../d/../../d/.wh.none", b"");
+    assert_eq!(paths(&[lower, upper]), ["d/", "d/c", "up"]);
+}
+
+#[test]
+fn members_in_any_order_make_one_tree() {
+    let orders = [
+        Layer::default()
+            .dir("d/")
+            .file("d/f", b"1")
+            .file("d/f", b"2")
+            .link("l", "d/f"),
+        Layer::default()
+            .file("d/f", b"1")
+            .file("d/f", b"2")
+            .link("l", "d/f")
+            .dir("d/"),
+        Layer::default()
+            .file("d/f", b"2")
+            .link("l", "d/f")
+            .dir("d/")
+            .dir("./d"),
+    ];
+    let trees = orders.map(|layer| tree(&[layer]));
+    assert_eq!(trees[0].len(), 3, "{trees:?}");
+    assert_eq!((&trees[1], &trees[2]), (&trees[0], &trees[0]));
+}
+
+#[test]
 fn what_cannot_be_right_is_refused_with_layer_and_entry() {
     let outside = refusal(Layer::default().link("shadow", "../../../etc/shadow"));
     assert!(

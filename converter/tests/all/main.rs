@@ -5,6 +5,7 @@ mod archive;
 mod commands;
 mod damage;
 mod fixture;
+mod hints;
 mod inspect;
 mod interrupt;
 mod lessons;

@@ -13,15 +13,19 @@ const EXTENT_COUNT_MAX: u64 = 50_000;
 /// Opens a bootstrap and reads all that it offers.
 ///
 /// Listings ascend, resume at every cookie, and agree with lookups; extents tile their file; what [`check`] finds no
-/// fault with is read without an error.
+/// fault with is read without an error, and it finds one in what does not open.
 pub fn bootstrap(input: &[u8]) {
-    let Ok(image) = Image::open(input) else { return };
+    let faults = check(input);
+    let image = match Image::open(input) {
+        Ok(image) => image,
+        Err(error) => return assert_ne!(faults, Ok(Vec::new()), "{error}"),
+    };
     let mut reading = Reading {
         image: &image,
         extents_left: EXTENT_COUNT_MAX,
     };
     let outcome = reading.everything();
-    let faults = check(&image);
+    let faults = faults.expect("an image that opens can be checked");
     assert!(faults.len() <= rafs::image::FAULTS_MAX);
     if faults.is_empty() {
         outcome.expect("an image without faults can be read");

@@ -262,6 +262,16 @@ pub(super) fn bootstrap_layer() -> Vec<Vec<u8>> {
     vec![gzip, plain]
 }
 
+pub(super) fn hints() -> Vec<Vec<u8>> {
+    [
+        r#"{"version":"v1","files":[{"path":"/usr/bin/tool","ranges":[[0,4096],[8192,1]]},{"path":"etc"}]}"#,
+        r#"{"version":"v1","files":[{"path":"/model.safetensors","class":"weights"},{"path":"/","class":"bulk"}]}"#,
+        r#"{"version":"v2","files":[]}"#,
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into()
+}
+
 pub(super) fn manifest() -> Vec<Vec<u8>> {
     let digest = format!("sha256:{}", "5".repeat(64));
     let blob = format!(

@@ -1,6 +1,7 @@
 //! The arrows between crates, as doc/ARCHITECTURE.md draws them: what is not drawn is an error.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
@@ -24,6 +25,30 @@ const ARROWS: [(&str, &str); 12] = [
 const NOT_IN_RAFS: [&str; 10] = [
     "tokio", "libc", "rustix", "nix", "rayon", "tracing", "log", "fuser", "reqwest", "anyhow",
 ];
+
+/// The same of the standard library.
+const NOT_IN_RAFS_STD: [&str; 8] = [
+    "std::fs",
+    "std::io",
+    "std::net",
+    "std::os",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "std::time",
+];
+
+/// Source files of a folder and the folders in it.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let found = entries.map(|path| match path.is_dir() {
+        true => sources(&path),
+        false => vec![path],
+    });
+    found.flatten().collect()
+}
 
 fn metadata() -> Metadata {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
@@ -86,6 +111,13 @@ fn rafs_is_pure() {
         root.contains("#![forbid(unsafe_code)]"),
         "rafs forbids unsafe code"
     );
+    let sources = sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../rafs/src")));
+    assert!(sources.len() > 30, "{sources:?}");
+    for path in sources {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let found = NOT_IN_RAFS_STD.iter().find(|name| text.contains(**name));
+        assert_eq!(found, None, "{} must do no I/O", path.display());
+    }
 }
 
 #[test]

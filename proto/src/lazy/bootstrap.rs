@@ -37,20 +37,49 @@ pub async fn fetch_bootstrap(
     manifest: &LazyManifest,
     out: &File,
 ) -> Result<u64, Error> {
-    let layer = source.blob(&manifest.bootstrap).await?;
     let mut out = out.try_clone()?;
+    unpack(source, manifest, move |pieces, what| {
+        extract_bootstrap(pieces, what, &mut out)
+    })
+    .await
+}
+
+/// Streams the bootstrap layer, and reads the file `name` beside the bootstrap, such as [`HINTS_NAME`](super::HINTS_NAME),
+/// of at most `len_max` bytes. `None` if there is no such file.
+///
+/// # Errors
+/// [`Error::TooLarge`], [`Error::Invalid`] when the layer cannot be unpacked; those of [`ImageSource::blob`].
+pub async fn fetch_beside(
+    source: &ImageSource,
+    manifest: &LazyManifest,
+    name: &str,
+    len_max: u64,
+) -> Result<Option<Vec<u8>>, Error> {
+    let path = format!("image/{name}");
+    let extracted = unpack(source, manifest, move |pieces, what| {
+        let mut content = Vec::new();
+        let found = extract(pieces, &path, len_max, what, &mut content)?;
+        Ok(found.map(|_| content))
+    });
+    extracted.await
+}
+
+/// Streams the bootstrap layer through `extract`, which runs on a thread that may block.
+async fn unpack<T: Send + 'static>(
+    source: &ImageSource,
+    manifest: &LazyManifest,
+    extract: impl FnOnce(Pieces, &str) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let layer = source.blob(&manifest.bootstrap).await?;
     let what = format!("bootstrap layer {}", manifest.bootstrap.digest());
     let (queue, pieces) = mpsc::channel(QUEUE_LEN);
     let unpacking = blocking(move || {
-        extract_bootstrap(
-            Pieces {
-                queue: pieces,
-                current: Bytes::new(),
-                ended: false,
-            },
-            &what,
-            &mut out,
-        )
+        let pieces = Pieces {
+            queue: pieces,
+            current: Bytes::new(),
+            ended: false,
+        };
+        extract(pieces, &what)
     });
     // A failure of the stream cuts the unpacking short; it is the one to tell, so both are awaited.
     let (streamed, unpacked) = futures::join!(feed(layer, queue), unpacking);
@@ -104,7 +133,22 @@ impl Read for Pieces {
 ///
 /// # Errors
 /// Those of [`fetch_bootstrap`] that are not the source's.
-pub fn extract_bootstrap(mut layer: impl Read, what: &str, out: &mut impl Write) -> Result<u64, Error> {
+pub fn extract_bootstrap(layer: impl Read, what: &str, out: &mut impl Write) -> Result<u64, Error> {
+    let extracted = extract(layer, BOOTSTRAP_PATH, BOOTSTRAP_LEN_MAX, what, out)?;
+    extracted.ok_or_else(|| Error::NotFound {
+        what: BOOTSTRAP_PATH.to_owned(),
+        place: what.to_owned(),
+    })
+}
+
+/// Finds the file `path` in a layer's bytes and copies it. Returns its length in bytes, or `None` if it is not there.
+fn extract(
+    mut layer: impl Read,
+    path: &str,
+    len_max: u64,
+    what: &str,
+    out: &mut impl Write,
+) -> Result<Option<u64>, Error> {
     let damaged = |error: io::Error| Error::invalid(what, &error);
     let mut magic = Vec::new();
     layer.by_ref().take(4).read_to_end(&mut magic).map_err(damaged)?;
@@ -121,35 +165,32 @@ pub fn extract_bootstrap(mut layer: impl Read, what: &str, out: &mut impl Write)
     // matter here: the name that is looked for is short, and so is the file.
     for entry in archive.entries().map_err(damaged)?.raw(true) {
         let mut entry = entry.map_err(damaged)?;
-        if !entry.header().entry_type().is_file() || !is_bootstrap(&entry.path().map_err(damaged)?) {
+        if !entry.header().entry_type().is_file() || !is_same(&entry.path().map_err(damaged)?, path) {
             continue;
         }
         let len = entry.size();
-        if len > BOOTSTRAP_LEN_MAX {
+        if len > len_max {
             return Err(Error::TooLarge {
-                what: format!("bootstrap in {what}"),
-                len_max: BOOTSTRAP_LEN_MAX,
+                what: format!("{path} in {what}"),
+                len_max,
             });
         }
         return match copy(&mut entry, out, what)? {
-            copied if copied == len => Ok(len),
+            copied if copied == len => Ok(Some(len)),
             copied => Err(Error::LengthMismatch {
-                what: format!("bootstrap in {what}"),
+                what: format!("{path} in {what}"),
                 expected: len,
                 actual: copied,
             }),
         };
     }
-    Err(Error::NotFound {
-        what: BOOTSTRAP_PATH.to_owned(),
-        place: what.to_owned(),
-    })
+    Ok(None)
 }
 
-fn is_bootstrap(path: &Path) -> bool {
+fn is_same(path: &Path, wanted: &str) -> bool {
     path.components()
         .filter(|part| *part != Component::CurDir)
-        .eq(Path::new(BOOTSTRAP_PATH).components())
+        .eq(Path::new(wanted).components())
 }
 
 /// Copies, and keeps apart which side failed.

@@ -229,3 +229,88 @@ async fn layers_that_are_not_what_they_should_be_are_refused() {
     huge.resize(4096, 0);
     assert!(matches!(fetch(huge, None).await, Err(Error::TooLarge { .. })));
 }
+
+/// A member of an archive whose header says `len` bytes, with the content that is given.
+fn member(kind: u8, name: &str, len: u64, content: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_path(name).unwrap();
+    header.set_entry_type(tar::EntryType::new(kind));
+    header.set_size(len);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend_from_slice(content);
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+fn extract(layer: impl Read) -> Result<Vec<u8>, Error> {
+    let mut out = Vec::new();
+    extract_bootstrap(layer, "the layer", &mut out).map(|_| out)
+}
+
+#[test]
+fn extended_headers_are_passed_over() {
+    let record = b"27 path=image/image.boot\n\n\n";
+    let boot = member(b'0', BOOTSTRAP_PATH, 4, b"boot");
+    let extensions = [
+        member(b'x', "pax", 27, &record[..27]),
+        member(b'g', "global", 27, &record[..27]),
+        member(b'L', "././@LongLink", 17, b"image/image.boot\0"),
+        member(b'K', "././@LongLink", 17, b"image/image.boot\0"),
+    ];
+    for extension in extensions {
+        // Before the bootstrap it changes nothing, and it makes no other file the bootstrap.
+        let found = extract([extension.clone(), boot.clone()].concat().as_slice()).unwrap();
+        assert_eq!(found, b"boot");
+        let other = [extension, member(b'0', "other", 4, b"fake")].concat();
+        assert!(matches!(extract(other.as_slice()), Err(Error::NotFound { .. })));
+    }
+}
+
+#[test]
+fn an_extended_header_of_half_a_gigabyte_is_not_kept() {
+    // Most memory that this process ever had, in bytes.
+    let peak = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
+    };
+    let len = 512 << 20;
+    let before = peak();
+    for kind in *b"xgLK" {
+        let header = std::io::Cursor::new(member(kind, "extension", len, b""));
+        let boot = std::io::Cursor::new(member(b'0', BOOTSTRAP_PATH, 4, b"boot"));
+        let layer = header.chain(std::io::repeat(0).take(len)).chain(boot);
+        assert_eq!(extract(layer).unwrap(), b"boot");
+    }
+    assert!(peak() - before < 256 << 20, "{} bytes more", peak() - before);
+}
+
+#[tokio::test]
+async fn files_beside_the_bootstrap_are_found_and_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let location: Location = format!("oci:{}", folder.path().display()).parse().unwrap();
+    let target = ImageTarget::create(&location, &Options::default()).await.unwrap();
+    let (packed, _) = bootstrap_layer(b"boot", &[(HINTS_NAME, b"hints")]).unwrap();
+    let len = packed.len() as u64;
+    let digest = target.put_blob(Bytes::from(packed)).await.unwrap();
+    target.finish().await.unwrap();
+    let source = ImageSource::open(&location, &Options::default()).await.unwrap();
+    let manifest = LazyManifest {
+        blobs: Vec::new(),
+        bootstrap: oci_spec::image::Descriptor::new(MediaType::ImageLayerGzip, len, digest),
+    };
+    let fetch = async |name, len_max| fetch_beside(&source, &manifest, name, len_max).await;
+    assert_eq!(
+        fetch(HINTS_NAME, 5).await.unwrap().as_deref(),
+        Some(&b"hints"[..])
+    );
+    assert_eq!(fetch("none.json", 5).await.unwrap(), None);
+    assert!(matches!(
+        fetch(HINTS_NAME, 4).await,
+        Err(Error::TooLarge { len_max: 4, .. })
+    ));
+}

@@ -6,9 +6,11 @@ mod tables;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use super::bytes::Bytes;
 use super::directory::Entry;
 use super::inode::Inode;
-use super::{Error, Image, Nid, View};
+use super::superblock::Shape;
+use super::{Error, Nid, View};
 use crate::layout::BLOCK;
 use crate::tree::FileType;
 use claims::Claims;
@@ -30,6 +32,20 @@ pub struct Fault {
     pub what: Cow<'static, str>,
 }
 
+impl Fault {
+    /// What a reader said.
+    fn of(error: Error, path: Vec<u8>) -> Self {
+        let (offset, what) = match error {
+            Error::Foreign { what } => (0, what.into()),
+            Error::Corrupt { what, offset } => (offset, what.into()),
+            Error::Unsupported { feature, offset } => {
+                (offset, format!("unsupported feature: {feature}").into())
+            }
+        };
+        Fault { offset, path, what }
+    }
+}
+
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "byte {}: ", self.offset)?;
@@ -40,29 +56,45 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Walks everything from the root and reads every table; one fault does not hide the next.
+/// Reads every superblock and table and walks everything from the root; one fault does not hide the next, not
+/// even one that keeps [`Image::open`](super::Image::open) from opening the file.
 ///
 /// At most [`FAULTS_MAX`] faults are returned. The work is bounded by the file's length, whatever it says: bytes
-/// that two inodes lay claim to are followed for the first of them only.
-pub fn check<B: AsRef<[u8]>>(image: &Image<B>) -> Vec<Fault> {
-    let view = image.view();
-    let mut checker = Checker {
-        view,
-        faults: Vec::new(),
-        claims: Claims::new(view.bytes.len()),
-        directories: Vec::new(),
-        links: HashMap::new(),
+/// that two inodes lay claim to are followed for the first of them only. An error is what says nothing about
+/// damage: the file is no RAFS v6 bootstrap, or a sound one of features that this reader does not know.
+pub fn check(bytes: &[u8]) -> Result<Vec<Fault>, Error> {
+    let bytes = Bytes(bytes);
+    let mut errors = Vec::new();
+    let shape = Shape::read(bytes, &mut |error| {
+        if errors.len() < FAULTS_MAX {
+            errors.push(error);
+        }
+        Ok(())
+    });
+    let shape = match shape {
+        Ok(shape) => shape,
+        Err(error @ Error::Corrupt { .. }) => {
+            errors.push(error);
+            return Ok(errors
+                .into_iter()
+                .map(|error| Fault::of(error, Vec::new()))
+                .collect());
+        }
+        Err(error) => return Err(error),
     };
-    checker.tables();
-    checker.root();
-    let mut next = 0;
-    while next < checker.directories.len() {
-        checker.directory(next);
-        next += 1;
+    if let Some(&first @ Error::Unsupported { .. }) = errors.first()
+        && errors
+            .iter()
+            .all(|error| matches!(error, Error::Unsupported { .. }))
+    {
+        return Err(first);
     }
-    checker.link_counts();
-    checker.prefetch();
-    checker.faults
+    let mut checker = Checker::new(View { bytes, shape: &shape });
+    for error in errors {
+        checker.error(error, None);
+    }
+    checker.run();
+    Ok(checker.faults)
 }
 
 struct Checker<'a> {
@@ -73,6 +105,8 @@ struct Checker<'a> {
     directories: Vec<Directory<'a>>,
     /// Every inode found, with its names.
     links: HashMap<Nid, Links<'a>>,
+    /// Whether a table is lost that says what the chunks of files are. Every file would be at fault for it.
+    is_chunk_lost: bool,
 }
 
 /// A directory that was found.
@@ -99,25 +133,45 @@ struct Links<'a> {
 }
 
 impl<'a> Checker<'a> {
+    fn new(view: View<'a>) -> Self {
+        Checker {
+            view,
+            faults: Vec::new(),
+            claims: Claims::new(view.bytes.len()),
+            directories: Vec::new(),
+            links: HashMap::new(),
+            is_chunk_lost: tables::is_chunk_lost(view),
+        }
+    }
+
+    fn run(&mut self) {
+        self.tables();
+        let before = self.faults.len();
+        self.root();
+        let mut next = 0;
+        while next < self.directories.len() {
+            self.directory(next);
+            next += 1;
+        }
+        // What lies behind a directory that cannot be read is not known to be unreachable.
+        let is_whole = self.faults.len() == before;
+        self.link_counts();
+        self.prefetch(is_whole);
+    }
+
     fn fault(&mut self, offset: u64, place: Option<Place<'a>>, what: impl Into<Cow<'static, str>>) {
         if self.faults.len() < FAULTS_MAX {
             let path = place.map(|place| self.path(place)).unwrap_or_default();
-            self.faults.push(Fault {
-                offset,
-                path,
-                what: what.into(),
-            });
+            let what = what.into();
+            self.faults.push(Fault { offset, path, what });
         }
     }
 
     /// Notes what a reader said.
     fn error(&mut self, error: Error, place: Option<Place<'a>>) {
-        match error {
-            Error::Foreign { what } => self.fault(0, place, what),
-            Error::Corrupt { what, offset } => self.fault(offset, place, what),
-            Error::Unsupported { feature, offset } => {
-                self.fault(offset, place, format!("unsupported feature: {feature}"));
-            }
+        if self.faults.len() < FAULTS_MAX {
+            let path = place.map(|place| self.path(place)).unwrap_or_default();
+            self.faults.push(Fault::of(error, path));
         }
     }
 
@@ -194,6 +248,9 @@ impl<'a> Checker<'a> {
 
     /// Looks at every chunk of a file.
     fn extents(&mut self, inode: &Inode, place: Place<'a>) {
+        if self.is_chunk_lost {
+            return;
+        }
         let chunk_size = u64::from(self.view.shape.chunk_size);
         for number in 0..inode.size.div_ceil(chunk_size) {
             let start = number * chunk_size;
@@ -304,15 +361,18 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn prefetch(&mut self) {
+    fn prefetch(&mut self, is_whole: bool) {
+        let start = self.view.shape.tables.prefetch.start;
         for (number, nid) in (0_u64..).zip(self.view.prefetch()) {
-            if !self.links.contains_key(&nid) {
-                let offset = self.view.shape.tables.prefetch.start + number * 4;
-                self.fault(
-                    offset,
-                    None,
-                    "the prefetch table lists an inode that no name reaches",
-                );
+            if self.links.contains_key(&nid) {
+                continue;
+            }
+            let offset = start + number * 4;
+            if self.view.inode(nid).is_err() {
+                self.fault(offset, None, "the prefetch table lists what is no inode");
+            } else if is_whole {
+                let what = "the prefetch table lists an inode that no name reaches";
+                self.fault(offset, None, what);
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::bytes::{Bytes, ensure};
+use super::superblock::OnFault;
 use super::{Blob, Error, View};
 use crate::chunk::{BlobIndex, ChunkRef, Codec, Compressor, Digest, Span};
 use crate::layout::{self, BLOCK, ChunkEntry};
@@ -20,7 +21,12 @@ pub(super) struct ChunkTable {
 
 impl ChunkTable {
     /// Reads the whole table once. Memory depends on the file's length only, whatever its numbers say.
-    pub(super) fn read(bytes: Bytes<'_>, table: &Range<u64>, blobs: &[Blob]) -> Result<Self, Error> {
+    pub(super) fn read(
+        bytes: Bytes<'_>,
+        table: &Range<u64>,
+        blobs: &[Blob],
+        on_fault: &mut OnFault<'_>,
+    ) -> Result<Self, Error> {
         let entries: &[ChunkEntry] =
             bytes.read_all(table.start, table.end - table.start, "the chunk table")?;
         ensure(
@@ -33,20 +39,22 @@ impl ChunkTable {
         for (position, entry) in (0_u64..).zip(entries) {
             let (blob, number) = (entry.blob_index.get(), entry.index.get());
             let count = blobs.get(blob as usize).map_or(0, |blob| blob.chunk_count);
-            ensure(
-                number < count,
-                "a chunk's blob or number does not exist",
-                table.start + position * ENTRY_LEN,
-            )?;
+            if number >= count {
+                let what = "a chunk's blob or number does not exist";
+                let offset = table.start + position * ENTRY_LEN;
+                on_fault(Error::Corrupt { what, offset })?;
+                continue;
+            }
             keys.push(u64::from(blob) << 56 | u64::from(number) << 32 | position);
         }
         keys.sort_unstable();
-        if let Some(pair) = keys.windows(2).find(|pair| pair[0] >> 32 == pair[1] >> 32) {
-            return Err(Error::Corrupt {
+        for pair in keys.windows(2).filter(|pair| pair[0] >> 32 == pair[1] >> 32) {
+            on_fault(Error::Corrupt {
                 what: "a chunk is listed twice",
                 offset: table.start + (pair[1] & 0xFFFF_FFFF) * ENTRY_LEN,
-            });
+            })?;
         }
+        keys.dedup_by_key(|key| *key >> 32);
         let starts = (0..=blobs.len() as u64)
             .map(|blob| keys.partition_point(|key| key >> 56 < blob))
             .collect();

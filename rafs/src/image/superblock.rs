@@ -44,23 +44,38 @@ macro_rules! at {
     };
 }
 
+/// What is done about a fault: `Err` ends the reading, `Ok` goes on with what can be read all the same.
+///
+/// Opening takes the first fault for its answer; checking notes every one.
+pub(super) type OnFault<'f> = dyn FnMut(Error) -> Result<(), Error> + 'f;
+
 impl Shape {
     /// Reads and validates superblocks and tables.
-    pub(super) fn read(bytes: Bytes<'_>) -> Result<Self, Error> {
-        let superblock = read_superblock(bytes)?;
+    ///
+    /// Where `on_fault` goes on, a table that cannot be found counts as empty, and an entry that says nothing is
+    /// left out.
+    pub(super) fn read(bytes: Bytes<'_>, on_fault: &mut OnFault<'_>) -> Result<Self, Error> {
+        let superblock = read_superblock(bytes, on_fault)?;
         let what = "the RAFS superblock lies outside the file";
         let extended: &ExtendedSuperBlock = bytes.read(EXTENDED_SUPERBLOCK_OFFSET, what)?;
-        check_flags(extended.flags.get())?;
-        let chunk_size = extended.chunk_size.get();
-        let legal = layout::CHUNK_SIZE_MIN..=layout::CHUNK_SIZE_MAX;
+        check_flags(extended.flags.get(), on_fault)?;
+        let is_legal = is_chunk_size(extended.chunk_size.get());
         ensure(
-            chunk_size.is_power_of_two() && legal.contains(&chunk_size),
+            is_legal,
             "the chunk size is not a power of two from 4 KiB to 16 MiB",
             at!(EXTENDED_SUPERBLOCK_OFFSET, ExtendedSuperBlock, chunk_size),
-        )?;
-        let tables = Tables::read(bytes, superblock, extended)?;
-        let blobs = table::blobs(bytes, &tables, chunk_size)?;
-        let chunks = ChunkTable::read(bytes, &tables.chunks, &blobs)?;
+        )
+        .or_else(&mut *on_fault)?;
+        let tables = Tables::read(bytes, superblock, extended, on_fault)?;
+        let chunk_size = match is_legal {
+            true => extended.chunk_size.get(),
+            false => table::chunk_size(bytes, &tables).unwrap_or(layout::CHUNK_SIZE_MAX),
+        };
+        let blobs = table::blobs(bytes, &tables, chunk_size, on_fault)?;
+        // Without its blobs every chunk would be at fault for them.
+        let has_lost = blobs.is_empty() && extended.blob_table_size.get() > 0;
+        let table = if has_lost { 0..0 } else { tables.chunks.clone() };
+        let chunks = ChunkTable::read(bytes, &table, &blobs, on_fault)?;
         Ok(Shape {
             meta: u64::from(superblock.meta_block.get()) * BLOCK,
             root: Nid(u64::from(superblock.root_nid.get())),
@@ -73,7 +88,12 @@ impl Shape {
     }
 }
 
-fn read_superblock(bytes: Bytes<'_>) -> Result<&SuperBlock, Error> {
+/// Whether chunks may have this size.
+pub(super) fn is_chunk_size(size: u32) -> bool {
+    size.is_power_of_two() && (layout::CHUNK_SIZE_MIN..=layout::CHUNK_SIZE_MAX).contains(&size)
+}
+
+fn read_superblock<'a>(bytes: Bytes<'a>, on_fault: &mut OnFault<'_>) -> Result<&'a SuperBlock, Error> {
     let foreign = |what| Error::Foreign { what };
     let superblock: &SuperBlock = bytes
         .read(SUPERBLOCK_OFFSET, "")
@@ -123,23 +143,25 @@ fn read_superblock(bytes: Bytes<'_>) -> Result<&SuperBlock, Error> {
     ];
     for (is_present, feature, offset) in unsupported {
         if is_present {
-            return Err(Error::Unsupported { feature, offset });
+            on_fault(Error::Unsupported { feature, offset })?;
         }
     }
     ensure(
         bytes.len().is_multiple_of(BLOCK),
         "the file ends inside a block (truncated?)",
         bytes.len(),
-    )?;
+    )
+    .or_else(&mut *on_fault)?;
     ensure(
         superblock.inode_count.get() != 0,
         "the count of inodes is 0",
         at!(SUPERBLOCK_OFFSET, SuperBlock, inode_count),
-    )?;
+    )
+    .or_else(&mut *on_fault)?;
     Ok(superblock)
 }
 
-fn check_flags(flags: u64) -> Result<(), Error> {
+fn check_flags(flags: u64, on_fault: &mut OnFault<'_>) -> Result<(), Error> {
     const COMPRESSORS: u64 = layout::FLAG_COMPRESS_NONE
         | layout::FLAG_COMPRESS_LZ4
         | layout::FLAG_COMPRESS_GZIP
@@ -159,83 +181,88 @@ fn check_flags(flags: u64) -> Result<(), Error> {
         (!KNOWN, "flag of a later version"),
     ] {
         if flags & bit != 0 {
-            return Err(Error::Unsupported { feature, offset });
+            on_fault(Error::Unsupported { feature, offset })?;
         }
     }
     ensure(
         (flags & COMPRESSORS).count_ones() == 1,
         "the flags do not name exactly one compressor",
         offset,
-    )?;
+    )
+    .or_else(&mut *on_fault)?;
     ensure(
         (flags & DIGESTERS).count_ones() == 1,
         "the flags do not name exactly one digest",
         offset,
     )
+    .or_else(&mut *on_fault)
 }
 
 impl Tables {
-    fn read(bytes: Bytes<'_>, superblock: &SuperBlock, extended: &ExtendedSuperBlock) -> Result<Self, Error> {
+    fn read(
+        bytes: Bytes<'_>,
+        superblock: &SuperBlock,
+        extended: &ExtendedSuperBlock,
+        on_fault: &mut OnFault<'_>,
+    ) -> Result<Self, Error> {
         let base = EXTENDED_SUPERBLOCK_OFFSET;
-        let count = u64::from(superblock.extra_devices.get());
+        let entry_len = size_of::<BlobEntry>() as u64;
+        let device_count = u64::from(superblock.extra_devices.get());
         let blob_table_len = u64::from(extended.blob_table_size.get());
         ensure(
-            blob_table_len == count * size_of::<BlobEntry>() as u64,
+            blob_table_len == device_count * entry_len,
             "the blob table's size does not fit the number of devices",
             at!(base, ExtendedSuperBlock, blob_table_size),
-        )?;
-        let chunk_table_len = extended.chunk_table_size.get();
-        ensure(
-            chunk_table_len.is_multiple_of(size_of::<ChunkEntry>() as u64),
-            "the chunk table's size is not a multiple of 80",
-            at!(base, ExtendedSuperBlock, chunk_table_size),
-        )?;
-        let prefetch_len = u64::from(extended.prefetch_table_size.get());
-        ensure(
-            prefetch_len.is_multiple_of(4),
-            "the prefetch table's size is not a multiple of 4",
-            at!(base, ExtendedSuperBlock, prefetch_table_size),
-        )?;
-        let table = |start: u64, len: u64, unit: u64, what, field| match start.checked_add(len) {
-            _ if len == 0 => Ok(0..0),
-            Some(end) if end <= bytes.len() && start.is_multiple_of(unit) => Ok(start..end),
-            _ => Err(Error::Corrupt { what, offset: field }),
+        )
+        .or_else(&mut *on_fault)?;
+        let count = device_count.min(blob_table_len / entry_len);
+        let mut table = |start: u64, len: u64, [align, unit]: [u64; 2], what, field| {
+            let misfit = Error::Corrupt { what, offset: field };
+            match start.checked_add(len) {
+                _ if len == 0 => Ok(0..0),
+                Some(end)
+                    if end <= bytes.len() && start.is_multiple_of(align) && len.is_multiple_of(unit) =>
+                {
+                    Ok(start..end)
+                }
+                _ => on_fault(misfit).map(|()| 0..0),
+            }
         };
         let tables = Tables {
             devices: table(
                 DEVICE_TABLE_OFFSET,
                 count * size_of::<DeviceSlot>() as u64,
-                1,
+                [1, 1],
                 "the device table lies outside the file",
                 at!(SUPERBLOCK_OFFSET, SuperBlock, extra_devices),
             )?,
             blobs: table(
                 extended.blob_table_offset.get(),
-                blob_table_len,
-                BLOCK,
+                count * entry_len,
+                [BLOCK, 1],
                 "the blob table lies outside the file or is not aligned",
                 at!(base, ExtendedSuperBlock, blob_table_offset),
             )?,
             prefetch: table(
                 extended.prefetch_table_offset.get(),
-                prefetch_len,
-                8,
-                "the prefetch table lies outside the file or is not aligned",
+                u64::from(extended.prefetch_table_size.get()),
+                [8, 4],
+                "the prefetch table lies outside the file, is not aligned or has no whole entries",
                 at!(base, ExtendedSuperBlock, prefetch_table_offset),
             )?,
             chunks: table(
                 extended.chunk_table_offset.get(),
-                chunk_table_len,
-                BLOCK,
-                "the chunk table lies outside the file or is not aligned",
+                extended.chunk_table_size.get(),
+                [BLOCK, size_of::<ChunkEntry>() as u64],
+                "the chunk table lies outside the file, is not aligned or has no whole entries",
                 at!(base, ExtendedSuperBlock, chunk_table_offset),
             )?,
         };
-        tables.check_overlap()?;
+        tables.check_overlap(on_fault)?;
         Ok(tables)
     }
 
-    fn check_overlap(&self) -> Result<(), Error> {
+    fn check_overlap(&self, on_fault: &mut OnFault<'_>) -> Result<(), Error> {
         let superblocks = 0..DEVICE_TABLE_OFFSET;
         let mut ranges = [
             superblocks,
@@ -245,10 +272,11 @@ impl Tables {
             self.chunks.clone(),
         ];
         ranges.sort_by_key(|range| (range.start, range.end));
-        let ranges = ranges.iter().filter(|range| !range.is_empty());
-        ranges
-            .clone()
-            .zip(ranges.skip(1))
-            .try_for_each(|(one, next)| ensure(one.end <= next.start, "two tables overlap", next.start))
+        let mut end = 0;
+        for range in ranges.iter().filter(|range| !range.is_empty()) {
+            ensure(end <= range.start, "two tables overlap", range.start).or_else(&mut *on_fault)?;
+            end = end.max(range.end);
+        }
+        Ok(())
     }
 }

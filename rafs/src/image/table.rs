@@ -5,87 +5,111 @@ use std::collections::HashSet;
 use zerocopy::little_endian::U32;
 
 use super::bytes::{Bytes, ensure};
-use super::superblock::Tables;
+use super::superblock::{OnFault, Tables, is_chunk_size};
 use super::{Blob, Error, MetaBlob, Nid, View};
 use crate::blob::{MetaPlace, TocPlace};
 use crate::chunk::{Compressor, Digester};
 use crate::layout::{self, BLOBS_MAX, BLOCK, BlobEntry, DeviceSlot};
 
-/// Reads the blob table and compares it with the device table.
-pub(super) fn blobs(bytes: Bytes<'_>, tables: &Tables, chunk_size: u32) -> Result<Vec<Blob>, Error> {
+/// The chunk size that the first blob with a legal one has.
+pub(super) fn chunk_size(bytes: Bytes<'_>, tables: &Tables) -> Option<u32> {
+    let sizes = entries(bytes, tables)
+        .ok()?
+        .iter()
+        .map(|entry| entry.chunk_size.get());
+    sizes.into_iter().find(|&size| is_chunk_size(size))
+}
+
+fn entries<'a>(bytes: Bytes<'a>, tables: &Tables) -> Result<&'a [BlobEntry], Error> {
     let table = &tables.blobs;
-    let entries: &[BlobEntry] = bytes.read_all(table.start, table.end - table.start, "the blob table")?;
+    bytes.read_all(table.start, table.end - table.start, "the blob table")
+}
+
+/// Reads the blob table and compares it with the device table.
+pub(super) fn blobs(
+    bytes: Bytes<'_>,
+    tables: &Tables,
+    chunk_size: u32,
+    on_fault: &mut OnFault<'_>,
+) -> Result<Vec<Blob>, Error> {
+    let entries = entries(bytes, tables)?;
     let table = &tables.devices;
     let devices: &[DeviceSlot] = bytes.read_all(table.start, table.end - table.start, "the device table")?;
     ensure(
         entries.len() <= BLOBS_MAX,
         "there are more than 254 blobs",
         tables.blobs.start,
-    )?;
-    let mut blobs = Vec::with_capacity(entries.len());
+    )
+    .or_else(&mut *on_fault)?;
+    let mut blobs = Vec::with_capacity(entries.len().min(BLOBS_MAX));
     let mut ids = HashSet::with_capacity(entries.len());
-    for ((index, entry), device) in (0_u32..).zip(entries).zip(devices) {
+    for (index, entry) in (0_u32..).zip(entries).take(BLOBS_MAX) {
         let offset = tables.blobs.start + u64::from(index) * size_of::<BlobEntry>() as u64;
         ensure(
-            device.tag == entry.id,
+            devices
+                .get(index as usize)
+                .is_none_or(|device| device.tag == entry.id),
             "device and blob table name different blobs",
             offset,
-        )?;
-        ensure(ids.insert(entry.id), "two blobs have one id", offset)?;
-        blobs.push(blob(entry, index, chunk_size, offset)?);
+        )
+        .or_else(&mut *on_fault)?;
+        ensure(ids.insert(entry.id), "two blobs have one id", offset).or_else(&mut *on_fault)?;
+        let number = [
+            (entry.index.get() == index, "a blob's number is not its position"),
+            (
+                entry.chunk_size.get() == chunk_size,
+                "a blob has another chunk size than the image",
+            ),
+        ];
+        for (holds, what) in number {
+            ensure(holds, what, offset).or_else(&mut *on_fault)?;
+        }
+        blobs.push(blob(entry, offset, on_fault)?);
     }
     Ok(blobs)
 }
 
-fn blob(entry: &BlobEntry, index: u32, chunk_size: u32, offset: u64) -> Result<Blob, Error> {
-    let corrupt = |what| Error::Corrupt { what, offset };
+fn blob(entry: &BlobEntry, offset: u64, on_fault: &mut OnFault<'_>) -> Result<Blob, Error> {
     let features = entry.features.get();
-    check_features(features, entry.cipher.get(), offset)?;
-    ensure(
-        entry.index.get() == index,
-        "a blob's number is not its position",
-        offset,
-    )?;
-    ensure(
-        entry.chunk_size.get() == chunk_size,
-        "a blob has another chunk size than the image",
-        offset,
-    )?;
-    if entry.id == layout::LAYER_ID {
-        return Err(Error::Unsupported {
-            feature: "bootstrap of a single layer, which does not know its blob's id",
-            offset,
-        });
-    }
-    let id = hex_id(&entry.id).ok_or_else(|| corrupt("a blob's id is not 64 lower-case hex digits"))?;
-    let chunk_count = entry.chunk_count.get();
-    ensure(
-        chunk_count <= layout::CHUNKS_MAX,
-        "a blob has more than 2^24 - 1 chunks",
-        offset,
-    )?;
+    check_features(features, entry.cipher.get(), offset, on_fault)?;
+    let id = id(entry, offset, on_fault)?;
     let (compressed_size, uncompressed_size) = (entry.compressed_size.get(), entry.uncompressed_size.get());
-    ensure(
-        compressed_size <= layout::COMPRESSED_MAX && uncompressed_size <= layout::UNCOMPRESSED_MAX,
-        "a blob is larger than 1 TiB, or 16 TiB uncompressed",
-        offset,
-    )?;
-    ensure(
-        uncompressed_size.is_multiple_of(BLOCK),
-        "a blob's uncompressed size is not a multiple of 4096",
-        offset,
-    )?;
-    let compressor = |number| Compressor::from_disk(number).ok_or_else(|| corrupt("unknown compressor"));
+    let limits = [
+        (
+            entry.chunk_count.get() <= layout::CHUNKS_MAX,
+            "a blob has more than 2^24 - 1 chunks",
+        ),
+        (
+            compressed_size <= layout::COMPRESSED_MAX && uncompressed_size <= layout::UNCOMPRESSED_MAX,
+            "a blob is larger than 1 TiB, or 16 TiB uncompressed",
+        ),
+        (
+            uncompressed_size.is_multiple_of(BLOCK),
+            "a blob's uncompressed size is not a multiple of 4096",
+        ),
+    ];
+    for (holds, what) in limits {
+        ensure(holds, what, offset).or_else(&mut *on_fault)?;
+    }
+    let compressor = compressor(entry.compressor.get(), offset, on_fault)?;
+    let digester = match Digester::from_disk(entry.digester.get()) {
+        Some(digester) => digester,
+        None => {
+            let what = "unknown digest function";
+            on_fault(Error::Corrupt { what, offset })?;
+            Digester::Sha256
+        }
+    };
     Ok(Blob {
         id,
-        chunk_count,
+        // Chunk numbers have 24 bits wherever they stand.
+        chunk_count: entry.chunk_count.get().min(layout::CHUNKS_MAX),
         compressed_size,
         uncompressed_size,
-        compressor: compressor(entry.compressor.get())?,
-        digester: Digester::from_disk(entry.digester.get())
-            .ok_or_else(|| corrupt("unknown digest function"))?,
+        compressor,
+        digester,
         features,
-        meta: meta_place(entry, compressor(entry.meta_compressor.get())?, offset)?,
+        meta: meta_place(entry, offset, on_fault)?,
         meta_blob: (features & layout::BLOB_SEPARATE != 0).then(|| MetaBlob {
             id: crate::Digest(entry.meta_digest).to_string(),
             size: entry.meta_size.get(),
@@ -97,9 +121,33 @@ fn blob(entry: &BlobEntry, index: u32, chunk_size: u32, offset: u64) -> Result<B
     })
 }
 
-fn meta_place(entry: &BlobEntry, compressor: Compressor, offset: u64) -> Result<MetaPlace, Error> {
+/// The blob's id. Ids become parts of paths and addresses, so nothing but hex digits passes.
+fn id(entry: &BlobEntry, offset: u64, on_fault: &mut OnFault<'_>) -> Result<String, Error> {
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if entry.id == layout::LAYER_ID {
+        let feature = "bootstrap of a single layer, which does not know its blob's id";
+        on_fault(Error::Unsupported { feature, offset })?;
+    } else if !entry.id.iter().all(is_hex) {
+        let what = "a blob's id is not 64 lower-case hex digits";
+        on_fault(Error::Corrupt { what, offset })?;
+    }
+    Ok(entry.id.escape_ascii().to_string())
+}
+
+fn compressor(number: u32, offset: u64, on_fault: &mut OnFault<'_>) -> Result<Compressor, Error> {
+    match Compressor::from_disk(number) {
+        Some(compressor) => Ok(compressor),
+        None => {
+            let what = "unknown compressor";
+            on_fault(Error::Corrupt { what, offset })?;
+            Ok(Compressor::None)
+        }
+    }
+}
+
+fn meta_place(entry: &BlobEntry, offset: u64, on_fault: &mut OnFault<'_>) -> Result<MetaPlace, Error> {
     let place = MetaPlace {
-        compressor,
+        compressor: compressor(entry.meta_compressor.get(), offset, on_fault)?,
         offset: entry.meta_offset.get(),
         compressed_size: entry.meta_compressed_size.get(),
         uncompressed_size: entry.meta_uncompressed_size.get(),
@@ -118,11 +166,12 @@ fn meta_place(entry: &BlobEntry, compressor: Compressor, offset: u64) -> Result<
         fits && place.compressed_size <= place.uncompressed_size,
         "the chunk infos' size does not fit the number of chunks",
         offset,
-    )?;
+    )
+    .or_else(&mut *on_fault)?;
     Ok(place)
 }
 
-fn check_features(features: u32, cipher: u32, offset: u64) -> Result<(), Error> {
+fn check_features(features: u32, cipher: u32, offset: u64, on_fault: &mut OnFault<'_>) -> Result<(), Error> {
     const KNOWN: u32 = layout::BLOB_ALIGNED
         | layout::BLOB_INLINED_META
         | layout::BLOB_CHUNK_INFO_V2
@@ -147,18 +196,10 @@ fn check_features(features: u32, cipher: u32, offset: u64) -> Result<(), Error> 
     ];
     for (is_present, feature) in unsupported {
         if is_present {
-            return Err(Error::Unsupported { feature, offset });
+            on_fault(Error::Unsupported { feature, offset })?;
         }
     }
     Ok(())
-}
-
-/// The id as text. Ids become parts of paths and addresses, so nothing but hex digits passes.
-fn hex_id(id: &[u8; 64]) -> Option<String> {
-    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    id.iter()
-        .all(is_hex)
-        .then(|| id.iter().copied().map(char::from).collect())
 }
 
 impl<'a> View<'a> {

@@ -1,7 +1,8 @@
 //! One thing wrong in an image: the checker names it, and readers go on with the rest.
 
+use rafs::build::{self, Options};
 use rafs::image::{Error, Fault, check};
-use rafs::{FileType, Image, Nid};
+use rafs::{FileType, Image, Nid, Tree};
 
 use crate::model;
 
@@ -14,7 +15,11 @@ struct Sample {
 impl Sample {
     fn new() -> Self {
         let (tree, blobs) = model::sample();
-        let bytes = model::write(&tree, &blobs);
+        let options = Options {
+            prefetch: vec![Tree::ROOT],
+            ..model::options()
+        };
+        let bytes = build::bootstrap(&tree, &blobs, &options).unwrap();
         let image = Image::open(bytes.clone()).unwrap();
         Sample { bytes, image }
     }
@@ -54,7 +59,7 @@ impl Sample {
     }
 
     fn faults(&self) -> Vec<Fault> {
-        check(&Image::open(self.bytes.clone()).unwrap())
+        check(&self.bytes).unwrap()
     }
 
     /// The one fault that there should be, as text.
@@ -260,4 +265,120 @@ fn foreign_files_are_named_as_such() {
         let error = Image::open(bytes).unwrap_err();
         assert!(matches!(error, Error::Foreign { .. }), "{error}");
     }
+}
+
+/// Offsets and sentences of all faults.
+fn found(bytes: &[u8]) -> Vec<(u64, String)> {
+    let faults = check(bytes).unwrap();
+    faults
+        .iter()
+        .map(|fault| (fault.offset, fault.what.to_string()))
+        .collect()
+}
+
+#[track_caller]
+fn has(faults: &[(u64, String)], offset: usize, what: &str) {
+    let is_it = |(at, text): &(u64, String)| *at == offset as u64 && text.contains(what);
+    assert!(faults.iter().any(is_it), "no {what:?} at {offset} in {faults:#?}");
+}
+
+#[test]
+fn every_table_is_checked_whatever_is_wrong_with_the_others() {
+    let mut sample = Sample::new();
+    let links = sample.inode(&["-first1"]) + 44;
+    let (blobs, chunks) = (sample.number(1152 + 8) as usize, sample.chunk_table());
+    let prefetch = sample.number(1152 + 40) as usize;
+    assert_ne!(prefetch, 0, "the sample has a prefetch table");
+    sample.put(1024 + 4, &[1]); // a checksum
+    sample.put(1152, &[0x8F]); // two compressors
+    sample.put(1152 + 20, &[1]); // no power of two
+    sample.put(1408 + 64, &[0xFF]); // blocks of a device
+    sample.put(blobs + 64, &[7]); // number of a blob
+    sample.put(blobs + 96, &[1]); // its uncompressed size
+    sample.put(chunks + 72, &[0xFF; 4]); // number of a chunk
+    sample.put(prefetch, &[0xFF; 4]);
+    sample.put(links, &[9]);
+    assert!(Image::open(&sample.bytes).is_err());
+    let faults = found(&sample.bytes);
+    has(&faults, 1028, "superblock checksum");
+    has(&faults, 1152, "exactly one compressor");
+    has(&faults, 1152 + 20, "the chunk size is not a power of two");
+    has(&faults, 1408, "a device has another size than its blob");
+    has(&faults, blobs, "a blob's number is not its position");
+    has(&faults, blobs, "uncompressed size is not a multiple of 4096");
+    has(&faults, chunks, "a chunk's blob or number does not exist");
+    has(&faults, prefetch, "the prefetch table lists what is no inode");
+    has(&faults, links - 44, "the link count is 9");
+    // What follows from these: files with the lost chunk. Nothing else is reported.
+    let rest = faults
+        .iter()
+        .filter(|(_, what)| what.contains("a chunk is not in the chunk table"));
+    assert_eq!(faults.len() - rest.count(), 10, "{faults:#?}");
+}
+
+#[test]
+fn the_tree_is_walked_when_the_tables_are_lost() {
+    let mut sample = Sample::new();
+    let links = sample.inode(&["dir"]) + 44;
+    sample.put(links, &[7]);
+    sample.put(1152 + 8, &[1]); // the blob table, not aligned
+    let faults = found(&sample.bytes);
+    assert_eq!(faults.len(), 2, "{faults:#?}");
+    sample.put(1152 + 30, &[0xFF]); // the chunk table, outside the file
+    let faults = found(&sample.bytes);
+    has(
+        &faults,
+        1152 + 8,
+        "the blob table lies outside the file or is not aligned",
+    );
+    has(&faults, 1152 + 24, "the chunk table lies outside the file");
+    has(&faults, links - 44, "the link count is 7");
+    assert!(
+        !faults.iter().any(|(_, what)| what.contains("a chunk")),
+        "{faults:#?}"
+    );
+}
+
+#[test]
+fn tables_are_checked_when_the_root_is_lost() {
+    let mut sample = Sample::new();
+    let chunks = sample.chunk_table();
+    sample.put(1024 + 14, &[0xFF, 0xFF]);
+    sample.put(chunks + 40, &[0xFF; 4]);
+    let faults = found(&sample.bytes);
+    has(
+        &faults,
+        sample.meta() + 0xFFFF * 32,
+        "an inode lies outside the file",
+    );
+    has(&faults, chunks, "");
+}
+
+#[test]
+fn chunks_listed_twice_are_all_found() {
+    let mut sample = Sample::new();
+    let chunks = sample.chunk_table();
+    let blob = sample.bytes[chunks + 32..chunks + 36].to_vec();
+    let number = sample.bytes[chunks + 72..chunks + 76].to_vec();
+    for entry in [1, 2] {
+        let at = chunks + 80 * entry;
+        sample.bytes[at + 32..at + 36].copy_from_slice(&blob);
+        sample.bytes[at + 72..at + 76].copy_from_slice(&number);
+    }
+    let faults = found(&sample.bytes);
+    has(&faults, chunks + 80, "a chunk is listed twice");
+    has(&faults, chunks + 160, "a chunk is listed twice");
+}
+
+#[test]
+fn a_sound_image_of_unknown_features_is_not_damaged() {
+    let mut sample = Sample::new();
+    sample.put(1152 + 3, &[0x02]);
+    assert!(matches!(
+        check(&sample.bytes),
+        Err(Error::Unsupported {
+            feature: "encryption",
+            ..
+        })
+    ));
 }

@@ -2,8 +2,24 @@
 
 use super::Checker;
 use crate::chunk::BlobIndex;
-use crate::image::Error;
-use crate::layout::{BLOCK, ChunkEntry, DEVICE_TABLE_OFFSET, DeviceSlot, SUPERBLOCK_OFFSET, SuperBlock};
+use crate::image::{Error, View};
+use crate::layout::{
+    BLOCK, ChunkEntry, DEVICE_TABLE_OFFSET, DeviceSlot, EXTENDED_SUPERBLOCK_OFFSET, ExtendedSuperBlock,
+    SUPERBLOCK_OFFSET, SuperBlock,
+};
+
+/// Whether the blob table or the chunk table is announced but was not found.
+pub(super) fn is_chunk_lost(view: View<'_>) -> bool {
+    let superblock: Result<&SuperBlock, _> = view.bytes.read(SUPERBLOCK_OFFSET, "");
+    let extended: Result<&ExtendedSuperBlock, _> = view.bytes.read(EXTENDED_SUPERBLOCK_OFFSET, "");
+    let (Ok(superblock), Ok(extended)) = (superblock, extended) else {
+        return true;
+    };
+    let tables = &view.shape.tables;
+    let has_blobs = superblock.extra_devices.get() > 0 || extended.blob_table_size.get() > 0;
+    (has_blobs && tables.blobs.is_empty())
+        || (extended.chunk_table_size.get() > 0 && tables.chunks.is_empty())
+}
 
 impl Checker<'_> {
     /// Looks at everything outside the inodes.
@@ -39,7 +55,7 @@ impl Checker<'_> {
                 self.fault(offset, None, "a device has another size than its blob");
             }
         }
-        if !slots.is_empty() && u64::from(superblock.block_count.get()) != total {
+        if !view.shape.blobs.is_empty() && u64::from(superblock.block_count.get()) != total {
             let what = "the superblock's block count is not the sum of the devices";
             self.fault(SUPERBLOCK_OFFSET, None, what);
         }
