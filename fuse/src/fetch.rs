@@ -13,6 +13,7 @@
 //! Attempts fail, reads wait: a failed attempt is told to all who wait, they pause and board again, until their
 //! deadline passes. Nothing of a failure is remembered after that.
 
+mod ahead;
 mod attempt;
 pub(crate) mod cut;
 pub(crate) mod engine;
@@ -22,6 +23,9 @@ mod job;
 mod meta;
 pub(crate) mod plan;
 pub(crate) mod queue;
+#[cfg(test)]
+mod scene;
+mod stream;
 mod supply;
 mod task;
 mod units;

@@ -10,6 +10,7 @@ use rafs::image::Extent;
 use rafs::{BlobIndex, ChunkRef, Codec};
 use rand::RngExt;
 
+use super::ahead::Readers;
 use super::engine::Engine;
 use super::fill::Filling;
 use super::flight::Flights;
@@ -60,6 +61,7 @@ pub(super) struct Lot {
     pub(super) info: rafs::image::Blob,
     /// Its units. For blobs with shared ones, unknown until the first miss.
     pub(super) map: OnceLock<Arc<UnitMap>>,
+    pub(super) readers: Readers,
 }
 
 /// What an image has cost.
@@ -121,6 +123,7 @@ impl Supply {
                 blob,
                 info,
                 map,
+                readers: Readers::default(),
             })
         });
         Arc::new(Supply {
@@ -164,12 +167,16 @@ impl Supply {
 
     /// Fills `out` with the extents if all their chunks are in the cache and believed. Never waits for anything but
     /// the disk. On `false`, `out` holds nothing of use.
-    pub(crate) fn read_ready(&self, extents: &[Extent], out: &mut [u8]) -> bool {
+    pub(crate) fn read_ready(self: &Arc<Self>, extents: &[Extent], out: &mut [u8]) -> bool {
         let is_ready = extents.iter().all(|extent| {
             self.blob(&extent.chunk)
                 .is_some_and(|blob| blob.standing(&extent.chunk) == Standing::Ready)
         });
-        is_ready && self.assemble(extents, &HashMap::new(), out).is_empty()
+        let is_read = is_ready && self.assemble(extents, &HashMap::new(), out).is_empty();
+        if is_read {
+            self.note_read(extents);
+        }
+        is_read
     }
 
     /// Reads the extents, one after the other, waiting for what has to be fetched.
@@ -212,6 +219,7 @@ impl Supply {
     ) -> Result<Vec<u8>, Arc<Error>> {
         let mut got = HashMap::new();
         let mut missing = self.wanted(&extents)?;
+        self.note_miss(&extents);
         let (mut failures, mut corruptions, mut orphaned) = (0, 0, 0);
         let mut only_for = None;
         loop {
