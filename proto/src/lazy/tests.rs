@@ -297,6 +297,11 @@ async fn files_beside_the_bootstrap_are_found_and_bounded() {
     let (packed, _) = bootstrap_layer(b"boot", &[(HINTS_NAME, b"hints")]).unwrap();
     let len = packed.len() as u64;
     let digest = target.put_blob(Bytes::from(packed)).await.unwrap();
+    let document = Bytes::from_static(br#"{"schemaVersion":2,"config":{},"layers":[]}"#);
+    target
+        .put_manifest(document, &MediaType::ImageManifest, true)
+        .await
+        .unwrap();
     target.finish().await.unwrap();
     let source = ImageSource::open(&location, &Options::default()).await.unwrap();
     let manifest = LazyManifest {
