@@ -38,6 +38,7 @@ fn lowest(large: &[u8]) -> Layer {
         .link("bin/alias", "bin/tool")
         .symlink("lib", "usr/lib")
         .dir("usr/lib/")
+        .file("lib/x", b"through the link")
         .dir("gone/")
         .file("gone/a", b"a")
         .dir("opaque/")
@@ -69,7 +70,6 @@ fn middle() -> Layer {
 
 fn highest(large: &[u8]) -> Layer {
     Layer::default()
-        .file("lib/x", b"through the link")
         .add(&Member {
             device: (1, 3),
             mode: 0o666,
