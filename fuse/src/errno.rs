@@ -15,7 +15,7 @@ pub(crate) fn errno(error: &Error) -> Errno {
         Error::WrongKind => Errno::INVAL,
         Error::NoAttribute => Errno::NODATA,
         Error::Range => Errno::RANGE,
-        Error::Image(_) | Error::Fetch(_) => Errno::IO,
+        Error::Device(_) | Error::Image(_) | Error::Fetch(_) => Errno::IO,
     }
 }
 

@@ -23,6 +23,7 @@ mod job;
 mod meta;
 pub(crate) mod plan;
 pub(crate) mod queue;
+mod run;
 #[cfg(test)]
 mod scene;
 mod stream;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 pub(crate) use engine::Engine;
 pub use fill::Filler;
+pub(crate) use run::Run;
 pub(crate) use supply::{Supply, SupplySpec};
 
 /// Why bytes could not be had.

@@ -7,14 +7,15 @@
 //! kept is a mapped file and a few tables.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rafs::{Image, Timestamp};
+use rafs::{BlobIndex, ChunkRef, Image, Timestamp};
 
-use crate::cache::{BlobId, Cache, Shape};
+use crate::cache::{BlobId, Cache, Shape, Standing};
+use crate::device::{Device, Refusal};
 use crate::fetch::queue::Class;
 use crate::fetch::{Engine, Supply, SupplySpec};
 use crate::mapping::FileMap;
@@ -54,6 +55,8 @@ pub(crate) struct Served {
     pub(crate) id: ImageId,
     pub(crate) image: Arc<Image<FileMap>>,
     pub(crate) supply: Arc<Supply>,
+    /// Its blobs as devices, once they are asked for.
+    devices: OnceLock<Result<Vec<Device>, Refusal>>,
     is_removed: AtomicBool,
     /// Inode numbers the kernel holds, each as often as it was told.
     lookups: AtomicI64,
@@ -100,9 +103,48 @@ impl Served {
             id,
             image,
             supply,
+            devices: OnceLock::new(),
             is_removed: AtomicBool::new(false),
             lookups: AtomicI64::new(0),
         })
+    }
+
+    /// Its blobs as devices, in the order of the blob table.
+    pub(crate) fn devices(&self) -> Result<&[Device], Refusal> {
+        let blobs = || (0..).map(BlobIndex).take(self.image.blobs().len());
+        let devices = self
+            .devices
+            .get_or_init(|| blobs().map(|blob| Device::new(&self.image, blob)).collect());
+        match devices {
+            Ok(devices) => Ok(devices),
+            Err(refusal) => Err(*refusal),
+        }
+    }
+
+    /// A file for each blob, for the kernel to read: the cache's own where all of it is there and checked, else that in
+    /// the folder `blobs`.
+    ///
+    /// The cache's own only where the image lists every chunk of the blob: then no place is left in it where another
+    /// image could keep something that this one's bootstrap might point at.
+    pub(crate) fn device_files(&self, blobs: &Path) -> Result<Vec<PathBuf>, Refusal> {
+        let files = (0..).map(BlobIndex).zip(self.devices()?).zip(self.supply.blobs());
+        files
+            .map(|((index, device), blob)| {
+                let whole = blob.data_path().filter(|_| device.is_whole());
+                let mut chunks = self.image.chunks(index);
+                let is_ready = |chunk: ChunkRef| blob.standing(&chunk) == Standing::Ready;
+                Ok(match whole {
+                    Some(path) if chunks.all(|chunk| chunk.is_ok_and(is_ready)) => path.to_owned(),
+                    _ => blobs.join(self.blob_name(index)),
+                })
+            })
+            .collect()
+    }
+
+    /// The name of a blob: that of its file.
+    pub(crate) fn blob_name(&self, blob: BlobIndex) -> String {
+        let info = self.image.blobs().get(usize::from(blob.0));
+        info.map(|info| info.id.clone()).unwrap_or_default()
     }
 
     /// Uncompressed bytes of all blobs.
@@ -201,13 +243,10 @@ impl Images {
     }
 
     /// Lists an image. One of the same number stays what it is, and is listed again if it was removed.
-    pub(crate) fn add(&self, served: Served) {
+    pub(crate) fn add(&self, served: impl Into<Arc<Served>>) {
+        let served = served.into();
         let mut state = self.write();
-        let served = state
-            .served
-            .entry(served.id.0)
-            .or_insert_with(|| Arc::new(served))
-            .clone();
+        let served = state.served.entry(served.id.0).or_insert(served).clone();
         served.is_removed.store(false, Ordering::Release);
         state.touch();
     }

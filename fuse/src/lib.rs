@@ -9,6 +9,8 @@
 //! | `session`, `mount`, `errno` | what the kernel sees of the tree |
 //! | `fetch` | one fetch per unit: flight, plan, cut, chunk infos |
 //! | `decode` | from stored bytes to content whose digest was checked |
+//! | `device` | blobs as devices, laid out by an image's chunk table |
+//! | `erofs` | images as mounts of the kernel's EROFS |
 //! | `cache` | chunks on disk, with what is known of them |
 //! | `mapping` | memory maps |
 //!
@@ -17,6 +19,8 @@
 
 mod cache;
 mod decode;
+mod device;
+mod erofs;
 mod errno;
 mod fetch;
 #[cfg(test)]
@@ -30,5 +34,5 @@ pub mod source;
 mod tree;
 
 pub use fetch::Filler;
-pub use server::{ImageId, ImageSpec, ImageStatus, Server, ServerConfig};
+pub use server::{DataPath, ImageId, ImageSpec, ImageStatus, Server, ServerConfig, Tier, TierChoice};
 pub use source::BlobSource;

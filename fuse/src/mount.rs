@@ -12,7 +12,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 /// Read-ahead of the mount, in KiB. FUSE_INIT can only lower the kernel's 128, and on a remote with 15 ms latency
 /// 4 MiB alone made loading a mapped file three times as fast.
-const READ_AHEAD_KB: u32 = 4096;
+pub(crate) const READ_AHEAD_KB: u32 = 4096;
 
 /// What the kernel shows as source of the mount.
 pub(crate) const SOURCE: &str = "slipway";

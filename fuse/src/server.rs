@@ -1,135 +1,56 @@
 //! The FUSE session of a node and the images in it.
 
+mod error;
+mod spec;
+mod tier;
+
 use std::collections::HashSet;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::fetch::{Engine, Filler};
 use crate::image::{self, Served};
 use crate::mount::Trust;
 use crate::session::{self, Mounted};
-use crate::source::BlobSource;
-use crate::tree::{IMAGES_NAME, Top, Tree};
+use crate::tree::{BLOBS_NAME, IMAGES_NAME, Top, Tree};
 
-/// Number of an image on this node: stable across restarts, never reused, 1..2^23.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ImageId(pub u32);
-
-/// First number that is none of an image's: image and inode share 64 bits, and the upper half is the kernel's own.
-const IMAGE_ID_END: u32 = 1 << 23;
+pub use error::Error;
+use spec::IMAGE_ID_END;
+pub use spec::{ImageId, ImageSpec, ImageStatus, ServerConfig};
+use tier::Tiers;
+pub use tier::{DataPath, Tier, TierChoice};
 
 /// Requests that a program's read may wait for one after the other: when read-ahead fails, the kernel asks once more for
 /// the page itself before the program sees the error.
 const KERNEL_TRIES: u32 = 2;
 
-/// What the server needs to know.
-#[derive(Clone, Debug)]
-pub struct ServerConfig {
-    /// Where the session is mounted.
-    pub mountpoint: PathBuf,
-    /// Folder of the chunk cache.
-    pub cache_dir: PathBuf,
-    /// FUSE threads.
-    pub threads: usize,
-    /// How long a program's read may wait for its bytes before it fails with EIO. A single request of the kernel waits
-    /// half as long.
-    pub read_deadline: Duration,
-}
-
-/// An image to serve.
-pub struct ImageSpec {
-    /// Its number.
-    pub id: ImageId,
-    /// The bootstrap file; it is mapped, so it must stay as it is while the image is served.
-    pub bootstrap: PathBuf,
-    /// Where its blobs come from.
-    pub source: Arc<dyn BlobSource>,
-}
-
-/// What an image has cost and holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ImageStatus {
-    /// Uncompressed bytes of all its blobs.
-    pub bytes_total: u64,
-    /// Of these, bytes of the chunks that the image lists: what must be in the cache to read all of it.
-    pub bytes_needed: u64,
-    /// Bytes in the cache, those of other images that share the blobs included.
-    pub bytes_local: u64,
-    /// Stored (compressed) bytes fetched for it since the server started.
-    pub bytes_fetched: u64,
-    /// Of these, bytes that a reader waited for or was about to.
-    pub bytes_demand: u64,
-    /// Of these, bytes that somebody said would be wanted.
-    pub bytes_hint: u64,
-    /// Of these, bytes that nobody had asked for yet.
-    pub bytes_fill: u64,
-    /// Requests to its source.
-    pub requests: u64,
-    /// Time that reads waited for what was not in the cache, all of them together.
-    pub blocked: Duration,
-    /// Reads that ended in an error.
-    pub read_errors: u64,
-    /// Chunks the cache's disk refused, for all images that share the blobs. They were served all the same.
-    pub cache_errors: u64,
-}
-
-/// Why the server cannot do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The bootstrap is bad.
-    #[error("bootstrap {path}: {source}")]
-    Bootstrap {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: rafs::Error,
-    },
-    /// The image's number is outside its range.
-    #[error("image number {0} is outside 1..{IMAGE_ID_END}")]
-    ImageNumber(u32),
-    /// The system refused.
-    #[error("{what}: {source}")]
-    Io {
-        /// What was tried.
-        what: String,
-        /// Why not.
-        source: io::Error,
-    },
-}
-
-impl Error {
-    /// Whether trying again cannot help.
-    fn is_for_ever(&self) -> bool {
-        match self {
-            Error::Bootstrap { .. } | Error::ImageNumber(_) => true,
-            Error::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
-        }
-    }
-}
-
-/// The FUSE session of a node: `images/<id>/...` under one mount. Dropping it unmounts.
+/// The FUSE session of a node: `images/<id>/...` and `blobs/<id>/...` under one mount, and the kernel's EROFS mounts
+/// that stand on it. Dropping it unmounts.
 pub struct Server {
     mountpoint: PathBuf,
     top: Top,
     tree: Arc<Tree>,
     engine: Arc<Engine>,
     cache: Cache,
+    tiers: Tiers,
     /// Held shared while an image opens its blobs, and alone while blobs are deleted.
     opening: RwLock<()>,
     mounted: Option<Mounted>,
 }
 
 impl Server {
-    /// Mounts a session that shows `images/`. Fetches run on `runtime`, which needs its timer and must outlive the
-    /// server. Only root may; the mount honours set-user-id and device files, so its place should be root's only.
+    /// Mounts a session that shows `images/` and `blobs/`, and tries out the kernel's EROFS. Fetches run on `runtime`,
+    /// which needs its timer, must run on a thread other than the caller's and must outlive the server. Only root
+    /// may; the mount honours set-user-id and device files, so its place should be root's only.
     ///
     /// # Errors
-    /// The cache is in use by another process or cannot be made, or the mount is refused.
+    /// The cache is in use by another process or cannot be made, the mount is refused, or the kernel's EROFS does
+    /// not work and nothing else is allowed.
     pub fn mount_node(config: &ServerConfig, runtime: tokio::runtime::Handle) -> Result<Self, Error> {
-        Self::mount(config, runtime, Top::Node, None)
+        let mut server = Self::mount(config, runtime, Top::Node, None)?;
+        server.probe(config)?;
+        Ok(server)
     }
 
     /// Mounts a session whose root is the root of one image. Without root, through `fusermount3`.
@@ -160,6 +81,7 @@ impl Server {
             tree: Arc::new(Tree::new(top)),
             engine: Engine::new(runtime, config.read_deadline / KERNEL_TRIES),
             cache,
+            tiers: Tiers::fuse_only("one image alone is shown by FUSE"),
             opening: RwLock::default(),
             mounted: None,
         };
@@ -187,18 +109,33 @@ impl Server {
         if !(1..IMAGE_ID_END).contains(&image.id.0) {
             return Err(Error::ImageNumber(image.id.0));
         }
-        if self.tree.images.relist(image.id.0) {
-            return Ok(());
+        let id = image.id;
+        let bootstrap = image.bootstrap.clone();
+        let is_new = !self.tree.images.relist(id.0);
+        if is_new {
+            let _opening = self.opening.read().unwrap_or_else(PoisonError::into_inner);
+            let served = Served::open(image, &self.cache, &self.engine)?;
+            self.tree.images.add(served);
         }
-        let _opening = self.opening.read().unwrap_or_else(PoisonError::into_inner);
-        let served = Served::open(image, &self.cache, &self.engine)?;
-        self.tree.images.add(served);
-        Ok(())
+        let Some(served) = self.tree.images.listed(id.0) else {
+            // Removed again meanwhile.
+            return Ok(());
+        };
+        let shown = self.tiers.show(&served, &bootstrap, &self.blobs_dir(id));
+        if shown.is_err() && is_new {
+            self.hide(id);
+        }
+        shown
     }
 
-    /// Stops to serve an image. Open files read on until closed. What the cache has of it stays until
-    /// [`Server::reclaim`].
+    /// Stops to serve an image. Open files read on until closed, and so do containers that stand on its mount. What
+    /// the cache has of it stays until [`Server::reclaim`].
     pub fn remove(&self, id: ImageId) {
+        self.tiers.hide(id);
+        self.hide(id);
+    }
+
+    fn hide(&self, id: ImageId) {
         if let Some(served) = self.tree.images.get(id.0) {
             served.supply.retire();
         }
@@ -215,6 +152,27 @@ impl Server {
         if let Some(served) = self.tree.images.listed(id.0) {
             served.supply.fill(filler);
         }
+    }
+
+    fn blobs_dir(&self, id: ImageId) -> PathBuf {
+        self.mountpoint.join(BLOBS_NAME).join(id.0.to_string())
+    }
+
+    /// Finds out how images can reach the kernel, by mounting one.
+    fn probe(&mut self, config: &ServerConfig) -> Result<(), Error> {
+        self.tiers = Tiers::clean(config)?;
+        let server = &*self;
+        server.tiers.probe(config, |image| {
+            let (id, bootstrap) = (image.id, image.bootstrap.clone());
+            let served =
+                Served::open(image, &server.cache, &server.engine).map_err(|error| error.to_string())?;
+            let served = Arc::new(served);
+            server.tree.images.add(served.clone());
+            let shown = server.tiers.try_show(&served, &bootstrap, &server.blobs_dir(id));
+            let read = shown.and_then(|()| tier::read_probe(&server.tiers.target(id)));
+            server.remove(id);
+            read
+        })
     }
 
     /// Deletes the cached blobs that no image needs, and returns how many those were. Needed is what a served image
@@ -252,6 +210,7 @@ impl Server {
     /// The folder that shows an image.
     pub fn path(&self, id: ImageId) -> PathBuf {
         match self.top {
+            Top::Node if self.tiers.choice_of(id).tier == Tier::Erofs => self.tiers.target(id),
             Top::Node => self.mountpoint.join(IMAGES_NAME).join(id.0.to_string()),
             Top::Image(_) => self.mountpoint.clone(),
         }
@@ -260,6 +219,16 @@ impl Server {
     /// Numbers of an image, if it is served.
     pub fn status(&self, id: ImageId) -> Option<ImageStatus> {
         self.tree.images.listed(id.0).map(|served| served.status())
+    }
+
+    /// Which way images reach the kernel where nothing speaks against it, and why this one.
+    pub fn data_path(&self) -> TierChoice {
+        self.tiers.choice()
+    }
+
+    /// Which way an image reaches the kernel, and why this one.
+    pub fn data_path_of(&self, id: ImageId) -> TierChoice {
+        self.tiers.choice_of(id)
     }
 
     /// Where the session is mounted.
@@ -276,6 +245,7 @@ impl Server {
     }
 
     fn end(&mut self) -> Result<(), Error> {
+        self.tiers.hide_all();
         let result = self.mounted.take().map_or(Ok(()), Mounted::end);
         self.engine.close();
         result.map_err(|source| Error::Io {

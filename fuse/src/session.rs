@@ -11,7 +11,7 @@ use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, 
 
 use crate::fetch::Engine;
 use crate::mount::{self, Trust, Unmounted};
-use crate::tree::{IMAGES, Tree};
+use crate::tree::{BLOBS, IMAGES, Tree};
 
 /// A mounted session and its threads.
 pub(crate) struct Mounted {
@@ -68,10 +68,17 @@ pub(crate) fn start(
 }
 
 impl Mounted {
-    /// Tells the kernel that a name of `images` is gone, so that it gives back what it holds of it.
+    /// Tells the kernel that a name of `images` and `blobs` is gone, so that it gives back what it holds of it.
     pub(crate) fn forget_image(&self, name: &str) {
-        if let Err(error) = self.notifier.inval_entry(INodeNo(IMAGES), OsStr::new(name)) {
-            tracing::debug!(%error, image = name, "the kernel keeps an image that was removed");
+        for parent in [IMAGES, BLOBS] {
+            match self.notifier.inval_entry(INodeNo(parent), OsStr::new(name)) {
+                Ok(()) => {}
+                // It never looked there.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::debug!(%error, image = name, "the kernel keeps an image that was removed")
+                }
+            }
         }
     }
 

@@ -3,35 +3,42 @@
 //! | number | is |
 //! |---|---|
 //! | 1 | the root: of the node's tree, or of the one image |
-//! | 2 | `images`, in the node's tree |
+//! | 2 | `images`, in the node's tree: a folder for each image |
+//! | 3 | `blobs`, in the node's tree: a folder for each image, with its blobs as devices for the kernel's EROFS |
 //! | image << 40 \| nid | an inode of an image |
+//! | image << 40 \| 1 << 39 | the folder of its blobs |
+//! | image << 40 \| (1 << 39) + 1 + blob | one of its blobs, by its place in the blob table |
+//!
+//! A blob is one per image and not one per node, because what its chunks are is said by the image's bootstrap: an
+//! image must not speak for the blobs of others.
 //!
 //! A number means the same for ever: image numbers are never reused and a bootstrap never changes.
 
 mod answer;
+mod blobs;
+mod folder;
+mod number;
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
-use rafs::image::Extent;
-use rafs::{FileType, Inode, Nid, Timestamp};
+use rafs::{BlobIndex, FileType, Inode, Timestamp};
 
+use crate::fetch::Run;
 use crate::image::{Images, Served};
 use crate::server::ImageId;
 
 pub(crate) use answer::{Attr, Error, Lifetime, Listed, Totals};
-
-/// Number of the root.
-pub(crate) const ROOT: u64 = 1;
-
-/// Number of the folder `images`.
-pub(crate) const IMAGES: u64 = 2;
+use blobs::{device, device_attr, list_devices};
+use folder::{Folder, folder_attr, parse_id};
+pub(crate) use number::{BLOBS, IMAGES, ROOT};
+use number::{Within, image_of};
 
 /// Name of the folder of images.
 pub(crate) const IMAGES_NAME: &str = "images";
 
-/// Bits of an inode's number within its image.
-const NID_BITS: u32 = 40;
+/// Name of the folder of blobs.
+pub(crate) const BLOBS_NAME: &str = "blobs";
 
 /// Unit of `st_blocks`.
 const BLOCK_LEN: u64 = 512;
@@ -39,7 +46,7 @@ const BLOCK_LEN: u64 = 512;
 /// What number 1 stands for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Top {
-    /// A folder with `images` in it.
+    /// A folder with `images` and `blobs` in it.
     Node,
     /// The root of one image.
     Image(ImageId),
@@ -52,8 +59,13 @@ pub(crate) struct Tree {
 }
 
 enum Place {
-    Root,
-    Images,
+    /// A folder that no image has.
+    Folder(Folder),
+    /// The folder of an image's blobs.
+    Devices(Arc<Served>),
+    /// One of an image's blobs.
+    Device(Arc<Served>, BlobIndex),
+    /// An inode of an image.
     Inode(Arc<Served>, Inode),
 }
 
@@ -69,15 +81,25 @@ impl Tree {
     /// Finds a name. `None`: it is not there and never will be.
     pub(crate) fn lookup(&self, parent: u64, name: &[u8]) -> Result<Option<Attr>, Error> {
         match self.place(parent)? {
-            Place::Root if name == IMAGES_NAME.as_bytes() => Ok(Some(self.images_attr())),
-            Place::Root => Ok(None),
-            Place::Images => {
+            Place::Folder(Folder::Root) => match name {
+                _ if name == IMAGES_NAME.as_bytes() => Ok(Some(self.folder_attr(Folder::Images))),
+                _ if name == BLOBS_NAME.as_bytes() => Ok(Some(self.folder_attr(Folder::Blobs))),
+                _ => Ok(None),
+            },
+            Place::Folder(folder) => {
                 let served = parse_id(name)
                     .and_then(|id| self.images.listed(id))
                     .ok_or(Error::NotFound)?;
-                let root = served.image.inode(served.image.root())?;
-                Ok(Some(self.inode_attr(&served, &root)))
+                self.attr(self.number_in(folder, &served)?).map(Some)
             }
+            Place::Devices(served) => {
+                let blobs = served.devices()?.iter().zip(0..).map(|(_, blob)| BlobIndex(blob));
+                let found = blobs
+                    .into_iter()
+                    .find(|&blob| served.blob_name(blob).as_bytes() == name);
+                found.map(|blob| device_attr(&served, blob)).transpose()
+            }
+            Place::Device(..) => Err(Error::NotDirectory),
             Place::Inode(served, dir) => {
                 if dir.file_type != FileType::Directory {
                     return Err(Error::NotDirectory);
@@ -86,18 +108,19 @@ impl Tree {
                     return Ok(None);
                 };
                 let inode = served.image.inode(entry.nid)?;
-                Ok(Some(self.inode_attr(&served, &inode)))
+                self.inode_attr(&served, &inode).map(Some)
             }
         }
     }
 
     /// Shows the attributes of a number.
     pub(crate) fn attr(&self, ino: u64) -> Result<Attr, Error> {
-        Ok(match self.place(ino)? {
-            Place::Root => folder_attr(ROOT, 3, Timestamp::default()),
-            Place::Images => self.images_attr(),
+        match self.place(ino)? {
+            Place::Folder(folder) => Ok(self.folder_attr(folder)),
+            Place::Devices(_) => Ok(folder_attr(ino, 2, Timestamp::default())),
+            Place::Device(served, blob) => device_attr(&served, blob),
             Place::Inode(served, inode) => self.inode_attr(&served, &inode),
-        })
+        }
     }
 
     /// Lists a directory from `cookie` on (0: from the start), until `visit` breaks.
@@ -108,19 +131,9 @@ impl Tree {
         visit: &mut dyn FnMut(Listed<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         match self.place(ino)? {
-            Place::Root => {
-                let names = [(".", ROOT), ("..", ROOT), (IMAGES_NAME, IMAGES)];
-                let rest = (1..)
-                    .zip(names)
-                    .skip(usize::try_from(cookie).unwrap_or(usize::MAX));
-                // A visitor that has enough is an end like any other.
-                let _ = list_folders(rest, visit);
-                Ok(())
-            }
-            Place::Images => {
-                self.list_images(cookie, visit);
-                Ok(())
-            }
+            Place::Folder(folder) => self.list_folder(folder, cookie, visit),
+            Place::Devices(served) => list_devices(&served, ino, cookie, visit),
+            Place::Device(..) => Err(Error::NotDirectory),
             Place::Inode(served, dir) => self.list_inode(&served, &dir, cookie, visit),
         }
     }
@@ -141,7 +154,7 @@ impl Tree {
             let ino = match (entry.name, self.top) {
                 (b"..", Top::Node) if is_root => IMAGES,
                 (b"..", Top::Image(_)) if is_root => ROOT,
-                _ => self.number(served, entry.nid),
+                _ => self.number(served, Within::Inode(entry.nid))?,
             };
             let listed = Listed {
                 name: entry.name,
@@ -154,29 +167,6 @@ impl Tree {
             }
         }
         Ok(())
-    }
-
-    /// Lists `images`. The cookie after an image is its number + 2, so a listing goes on rightly when images come
-    /// and go meanwhile.
-    fn list_images(&self, cookie: u64, visit: &mut dyn FnMut(Listed<'_>) -> ControlFlow<()>) {
-        let dots = (1..).zip([(".", IMAGES), ("..", ROOT)]);
-        if list_folders(dots.skip(usize::try_from(cookie).unwrap_or(usize::MAX)), visit).is_break() {
-            return;
-        }
-        let mut from = u32::try_from(cookie.saturating_sub(1)).unwrap_or(u32::MAX);
-        while let Some(served) = self.images.listed_from(from) {
-            let name = served.id.0.to_string();
-            let ino = self.number(&served, served.image.root());
-            if list_folders(
-                [(u64::from(served.id.0) + 2, (name.as_str(), ino))].into_iter(),
-                visit,
-            )
-            .is_break()
-            {
-                return;
-            }
-            from = served.id.0.saturating_add(1);
-        }
     }
 
     /// Shows the target of a symbolic link to `show`.
@@ -197,7 +187,7 @@ impl Tree {
                 .xattr(&inode, name)?
                 .map(show)
                 .ok_or(Error::NoAttribute),
-            Place::Root | Place::Images => Err(Error::NoAttribute),
+            Place::Folder(_) | Place::Devices(_) | Place::Device(..) => Err(Error::NoAttribute),
         }
     }
 
@@ -213,36 +203,25 @@ impl Tree {
         Ok(names)
     }
 
-    /// Where the bytes of a regular file lie, cut to its size.
-    pub(crate) fn extents(
-        &self,
-        ino: u64,
-        offset: u64,
-        len: u32,
-    ) -> Result<(Arc<Served>, Vec<Extent>), Error> {
-        let Place::Inode(served, inode) = self.place(ino)? else {
-            return Err(Error::IsDirectory);
-        };
-        match inode.file_type {
-            FileType::Regular => {}
-            FileType::Directory => return Err(Error::IsDirectory),
-            _ => return Err(Error::WrongKind),
-        }
-        let end = offset.saturating_add(u64::from(len)).min(inode.size);
-        let range = offset.min(end)..end;
-        let extents = served
-            .image
-            .extents(&inode, range.clone())?
-            .collect::<Result<Vec<_>, _>>()?;
-        let covered: u64 = extents.iter().map(|extent| u64::from(extent.len)).sum();
-        if covered != range.end - range.start {
-            return Err(rafs::Error::Corrupt {
-                what: "extents do not cover the file",
-                offset: 0,
+    /// What the bytes of a regular file or a blob are, cut to its size.
+    pub(crate) fn runs(&self, ino: u64, offset: u64, len: u32) -> Result<(Arc<Served>, Vec<Run>), Error> {
+        let end = offset.saturating_add(u64::from(len));
+        match self.place(ino)? {
+            Place::Folder(_) | Place::Devices(_) => Err(Error::IsDirectory),
+            Place::Device(served, blob) => {
+                let runs = device(&served, blob)?.runs(&served.image, offset..end)?;
+                Ok((served, runs))
             }
-            .into());
+            Place::Inode(served, inode) => match inode.file_type {
+                FileType::Regular => {
+                    let end = end.min(inode.size);
+                    let runs = file_runs(&served, &inode, offset.min(end)..end)?;
+                    Ok((served, runs))
+                }
+                FileType::Directory => Err(Error::IsDirectory),
+                _ => Err(Error::WrongKind),
+            },
         }
-        Ok((served, extents))
     }
 
     /// Sums up what is served.
@@ -271,35 +250,37 @@ impl Tree {
     }
 
     fn place(&self, ino: u64) -> Result<Place, Error> {
-        let (id, nid) = match (ino, self.top) {
-            (ROOT, Top::Node) => return Ok(Place::Root),
-            (IMAGES, Top::Node) => return Ok(Place::Images),
+        let (id, within) = match (ino, self.top) {
+            (ROOT, Top::Node) => return Ok(Place::Folder(Folder::Root)),
+            (IMAGES, Top::Node) => return Ok(Place::Folder(Folder::Images)),
+            (BLOBS, Top::Node) => return Ok(Place::Folder(Folder::Blobs)),
             (ROOT, Top::Image(id)) => (id.0, None),
-            _ => (
-                image_of(ino).ok_or(Error::Stale)?,
-                Some(Nid(ino & ((1 << NID_BITS) - 1))),
-            ),
+            _ => {
+                let within = Within::of(ino).ok_or(Error::Stale)?;
+                (image_of(ino).ok_or(Error::Stale)?, Some(within))
+            }
         };
         let served = self.images.get(id).ok_or(Error::Stale)?;
-        let inode = served.image.inode(nid.unwrap_or_else(|| served.image.root()))?;
+        let nid = match within {
+            Some(Within::Devices) => return Ok(Place::Devices(served)),
+            Some(Within::Device(blob)) => return Ok(Place::Device(served, blob)),
+            Some(Within::Inode(nid)) => nid,
+            None => served.image.root(),
+        };
+        let inode = served.image.inode(nid)?;
         Ok(Place::Inode(served, inode))
     }
 
-    fn number(&self, served: &Served, nid: Nid) -> u64 {
-        match self.top {
-            Top::Image(_) if nid == served.image.root() => ROOT,
-            _ => u64::from(served.id.0) << NID_BITS | nid.0,
+    fn number(&self, served: &Served, within: Within) -> Result<u64, Error> {
+        match (self.top, within) {
+            (Top::Image(_), Within::Inode(nid)) if nid == served.image.root() => Ok(ROOT),
+            _ => within.number(served.id.0).ok_or(Error::Stale),
         }
     }
 
-    fn images_attr(&self) -> Attr {
-        let images = u32::try_from(self.images.all().len()).unwrap_or(u32::MAX);
-        folder_attr(IMAGES, images.saturating_add(2), self.images.changed())
-    }
-
-    fn inode_attr(&self, served: &Served, inode: &Inode) -> Attr {
-        Attr {
-            ino: self.number(served, inode.nid),
+    fn inode_attr(&self, served: &Served, inode: &Inode) -> Result<Attr, Error> {
+        Ok(Attr {
+            ino: self.number(served, Within::Inode(inode.nid))?,
             file_type: inode.file_type,
             permissions: inode.permissions,
             uid: inode.uid,
@@ -309,49 +290,25 @@ impl Tree {
             blocks: inode.size.div_ceil(BLOCK_LEN),
             nlink: inode.nlink,
             rdev: inode.rdev,
+        })
+    }
+}
+
+fn file_runs(served: &Served, inode: &Inode, range: Range<u64>) -> Result<Vec<Run>, Error> {
+    let runs = served
+        .image
+        .extents(inode, range.clone())?
+        .map(|extent| extent.map(Run::Chunk))
+        .collect::<Result<Vec<_>, _>>()?;
+    let covered: u64 = runs.iter().map(|run| u64::from(run.len())).sum();
+    if covered != range.end - range.start {
+        return Err(rafs::Error::Corrupt {
+            what: "extents do not cover the file",
+            offset: 0,
         }
+        .into());
     }
-}
-
-/// Image numbers in the names of folders: decimal, without sign or leading zero, so that each has one name.
-fn parse_id(name: &[u8]) -> Option<u32> {
-    let id: u32 = std::str::from_utf8(name).ok()?.parse().ok()?;
-    (id.to_string().as_bytes() == name).then_some(id)
-}
-
-fn image_of(ino: u64) -> Option<u32> {
-    u32::try_from(ino >> NID_BITS).ok().filter(|&id| id > 0)
-}
-
-/// Only root passes: images may be private, and containers see them through overlayfs, which was mounted by root.
-fn folder_attr(ino: u64, nlink: u32, mtime: Timestamp) -> Attr {
-    Attr {
-        ino,
-        file_type: FileType::Directory,
-        permissions: 0o700,
-        uid: 0,
-        gid: 0,
-        mtime,
-        size: 0,
-        blocks: 0,
-        nlink,
-        rdev: 0,
-    }
-}
-
-fn list_folders<'a>(
-    folders: impl Iterator<Item = (u64, (&'a str, u64))>,
-    visit: &mut dyn FnMut(Listed<'_>) -> ControlFlow<()>,
-) -> ControlFlow<()> {
-    for (next, (name, ino)) in folders {
-        visit(Listed {
-            name: name.as_bytes(),
-            ino,
-            file_type: FileType::Directory,
-            next,
-        })?;
-    }
-    ControlFlow::Continue(())
+    Ok(runs)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use fuse::{BlobSource, ImageId, ImageSpec, Server, ServerConfig};
+use fuse::{BlobSource, DataPath, ImageId, ImageSpec, Server, ServerConfig};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use proto::image::{ByteStream, Error};
@@ -40,6 +40,8 @@ impl FuseMount {
         let config = ServerConfig {
             mountpoint: dir.join("mnt"),
             cache_dir: dir.join("cache"),
+            erofs_dir: dir.join("erofs"),
+            data_path: DataPath::Fuse,
             threads: 2,
             read_deadline: READ_DEADLINE,
         };

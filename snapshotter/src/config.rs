@@ -65,6 +65,8 @@ pub struct Config {
     /// Socket for containerd, if not in the run folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<PathBuf>,
+    /// Which way images reach the kernel.
+    pub data_path: DataPath,
     /// Logging.
     pub log: Log,
     /// Serving.
@@ -73,6 +75,29 @@ pub struct Config {
     pub fetch: Fetch,
     /// Reaching registries.
     pub registry: Registry,
+}
+
+/// Which way images reach the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataPath {
+    /// EROFS where it works, else FUSE.
+    #[default]
+    Auto,
+    /// EROFS only.
+    Erofs,
+    /// FUSE only.
+    Fuse,
+}
+
+impl From<DataPath> for fuse::DataPath {
+    fn from(data_path: DataPath) -> Self {
+        match data_path {
+            DataPath::Auto => Self::Auto,
+            DataPath::Erofs => Self::Erofs,
+            DataPath::Fuse => Self::Fuse,
+        }
+    }
 }
 
 /// Logging.
@@ -182,6 +207,7 @@ impl Default for Config {
             root: DEFAULT_ROOT.into(),
             run_dir: DEFAULT_RUN_DIR.into(),
             address: None,
+            data_path: DataPath::default(),
             log: Log::default(),
             fuse: Fuse::default(),
             fetch: Fetch::default(),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Instant, UNIX_EPOCH};
 
-use fuse::ImageId;
+use fuse::{ImageId, Tier};
 use proto::control::control_server::Control;
 use proto::control::{DataPath, Image, ImagesRequest, ImagesResponse, StatusRequest, StatusResponse};
 use tonic::{Request, Response, Status};
@@ -54,6 +54,7 @@ impl ControlService {
             .served(id)
             .and_then(|served| served.since.duration_since(UNIX_EPOCH).ok());
         let origin = bootstrap.origin.as_ref();
+        let choice = since.map(|_| self.engine.images().data_path(Some(id)));
         Image {
             id: id.0.into(),
             reference: origin.map(|origin| origin.image.clone()).unwrap_or_default(),
@@ -75,7 +76,19 @@ impl ControlService {
             served_since_unix_seconds: since
                 .and_then(|since| i64::try_from(since.as_secs()).ok())
                 .unwrap_or(0),
+            data_path: choice
+                .as_ref()
+                .map_or(DataPath::Unspecified, |choice| data_path(choice.tier))
+                .into(),
+            data_path_reason: choice.map(|choice| choice.reason).unwrap_or_default(),
         }
+    }
+}
+
+fn data_path(tier: Tier) -> DataPath {
+    match tier {
+        Tier::Erofs => DataPath::Erofs,
+        Tier::Fuse => DataPath::Fuse,
     }
 }
 
@@ -83,12 +96,13 @@ impl ControlService {
 impl Control for ControlService {
     async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let snapshot_count = self.all().await?.len();
+        let choice = self.engine.images().data_path(None);
         Ok(Response::new(StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            data_path: DataPath::Fuse.into(),
-            data_path_reason: "the only one this version has".to_owned(),
+            data_path: data_path(choice.tier).into(),
+            data_path_reason: choice.reason,
             fuse_mountpoint: self.layout.fuse().display().to_string(),
             state_root: self.layout.root().display().to_string(),
             snapshot_count: u64::try_from(snapshot_count).unwrap_or(u64::MAX),

@@ -91,6 +91,8 @@ impl Daemon {
         let server = ServerConfig {
             mountpoint: layout.fuse(),
             cache_dir: layout.cache(),
+            erofs_dir: layout.erofs(),
+            data_path: config.data_path.into(),
             threads: config.fuse.threads,
             read_deadline: config.fuse.read_deadline,
         };

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use fuse::{ImageId, ImageStatus};
+use fuse::{ImageId, ImageStatus, TierChoice};
 use futures::StreamExt;
 use tokio::sync::OnceCell;
 
@@ -118,6 +118,11 @@ impl Images {
     /// Numbers of an image.
     pub fn status(&self, id: ImageId) -> Option<ImageStatus> {
         self.mounter.status(id)
+    }
+
+    /// Which way an image, or any, reaches the kernel.
+    pub fn data_path(&self, id: Option<ImageId>) -> TierChoice {
+        self.mounter.data_path(id)
     }
 
     async fn mount(&self, image: &Image) -> Result<Served, MountError> {

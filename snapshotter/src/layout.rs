@@ -92,4 +92,9 @@ impl Layout {
     pub fn fuse(&self) -> PathBuf {
         self.run_dir.join("fs")
     }
+
+    /// Folder of the kernel's EROFS mounts.
+    pub fn erofs(&self) -> PathBuf {
+        self.run_dir.join("mnt")
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fuse::{Filler, ImageId, ImageSpec, ImageStatus, Server, ServerConfig};
+use fuse::{Filler, ImageId, ImageSpec, ImageStatus, Server, ServerConfig, TierChoice};
 use proto::image::{ImageSource, Location, Options};
 
 use crate::config::Registry;
@@ -52,9 +52,11 @@ pub trait Mounter: Send + Sync + 'static {
     fn fill(&self, id: ImageId);
     /// Numbers of a visible image.
     fn status(&self, id: ImageId) -> Option<ImageStatus>;
+    /// Which way a visible image reaches the kernel, or any image would where nothing speaks against it; and why.
+    fn data_path(&self, id: Option<ImageId>) -> TierChoice;
 }
 
-/// Shows images through the node's one FUSE session.
+/// Shows images through the node's one FUSE session, and mounts of the kernel's EROFS on it.
 pub struct FuseMounter {
     server: Arc<Server>,
     registry: Registry,
@@ -129,6 +131,13 @@ impl Mounter for FuseMounter {
 
     fn status(&self, id: ImageId) -> Option<ImageStatus> {
         self.server.status(id)
+    }
+
+    fn data_path(&self, id: Option<ImageId>) -> TierChoice {
+        match id {
+            Some(id) => self.server.data_path_of(id),
+            None => self.server.data_path(),
+        }
     }
 }
 

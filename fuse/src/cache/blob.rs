@@ -105,6 +105,7 @@ impl Slots {
 
 struct Files {
     data: File,
+    data_path: PathBuf,
     state: File,
     /// The blob's chunk infos, for blobs that need them. Not kept open: they are read once.
     meta: PathBuf,
@@ -129,8 +130,10 @@ impl Blob {
             options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
             options
         };
-        let files = Files {
-            data: options.open(dir.join("data"))?,
+        let data_path = dir.join("data");
+        let mut files = Files {
+            data: options.open(&data_path)?,
+            data_path,
             state: options.open(dir.join("state"))?,
             meta: dir.join("meta"),
         };
@@ -150,7 +153,9 @@ impl Blob {
             None => {
                 // The state goes first: data without state is nothing, state without data would be a promise.
                 files.state.set_len(0)?;
-                files.data.set_len(0)?;
+                // A new file, never the old one cut: a mount of the kernel's may still read that.
+                std::fs::remove_file(&files.data_path)?;
+                files.data = options.open(&files.data_path)?;
                 files.data.set_len(shape.uncompressed_size)?;
                 state::create(&files.state, shape)?;
             }
@@ -176,6 +181,11 @@ impl Blob {
     /// What is known of the blob as a whole.
     pub(crate) fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    /// The file with the chunks that are there.
+    pub(crate) fn data_path(&self) -> Option<&Path> {
+        self.files.as_ref().map(|files| files.data_path.as_path())
     }
 
     /// Uncompressed bytes of the chunks that are there, believed or not yet.

@@ -8,6 +8,7 @@ use rafs::image::Extent;
 
 use super::attempt::Charted;
 use super::queue::Class;
+use super::run::Run;
 use super::stream::Streams;
 use super::supply::Supply;
 
@@ -22,19 +23,19 @@ pub(super) struct Readers {
 
 impl Supply {
     /// Notes a read that had to wait.
-    pub(super) fn note_miss(self: &Arc<Self>, extents: &[Extent]) {
-        for Extent { chunk, .. } in extents {
+    pub(super) fn note_miss(self: &Arc<Self>, runs: &[Run]) {
+        for Extent { chunk, .. } in runs.iter().filter_map(Run::extent) {
             if let Some(lot) = self.lot(chunk.blob) {
                 lot.readers.is_watched.store(true, Ordering::Relaxed);
             }
         }
-        self.note_read(extents);
+        self.note_read(runs);
     }
 
     /// Notes a read, and fetches what its reader will come to. Never waits.
-    pub(super) fn note_read(self: &Arc<Self>, extents: &[Extent]) {
+    pub(super) fn note_read(self: &Arc<Self>, runs: &[Run]) {
         let mut last = None;
-        for Extent { chunk, .. } in extents {
+        for Extent { chunk, .. } in runs.iter().filter_map(Run::extent) {
             let Some(lot) = self.lot(chunk.blob) else { continue };
             // Most extents of a large read are of one chunk.
             if last.replace((chunk.blob, chunk.index)) == Some((chunk.blob, chunk.index))

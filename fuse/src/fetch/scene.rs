@@ -57,24 +57,24 @@ impl Scene {
     /// Reads of the file as a reader does that is answered from the cache where possible.
     pub(super) async fn read(&self, offset: usize, len: usize) -> Vec<u8> {
         let chunks = offset / CHUNK_LEN..(offset + len).div_ceil(CHUNK_LEN);
-        let extents: Vec<_> = chunks
+        let runs: Vec<_> = chunks
             .map(|index| {
                 let chunk = self.served.image.chunk(BlobIndex(0), index as u32).unwrap();
                 let start = index * CHUNK_LEN;
                 let skip = offset.saturating_sub(start);
                 let end = (offset + len - start).min(CHUNK_LEN);
-                Extent {
+                Run::Chunk(Extent {
                     chunk,
                     skip: skip as u32,
                     len: (end - skip) as u32,
-                }
+                })
             })
             .collect();
         let mut bytes = vec![0; len];
-        if self.served.supply.read_ready(&extents, &mut bytes) {
+        if self.served.supply.read_ready(&runs, &mut bytes) {
             return bytes;
         }
-        self.served.supply.read(extents).await.unwrap()
+        self.served.supply.read(runs).await.unwrap()
     }
 
     pub(super) async fn end(self) {

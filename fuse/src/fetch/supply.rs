@@ -15,6 +15,7 @@ use super::engine::Engine;
 use super::fill::Filling;
 use super::flight::Flights;
 use super::queue::{Class, Lane};
+use super::run::Run;
 use super::units::UnitMap;
 use super::{Error, Remedy};
 use crate::cache::{Blob, Standing};
@@ -165,31 +166,33 @@ impl Supply {
         self.lot(chunk.blob).map(|lot| &lot.blob)
     }
 
-    /// Fills `out` with the extents if all their chunks are in the cache and believed. Never waits for anything but
-    /// the disk. On `false`, `out` holds nothing of use.
-    pub(crate) fn read_ready(self: &Arc<Self>, extents: &[Extent], out: &mut [u8]) -> bool {
-        let is_ready = extents.iter().all(|extent| {
-            self.blob(&extent.chunk)
-                .is_some_and(|blob| blob.standing(&extent.chunk) == Standing::Ready)
+    /// Fills `out` with the runs if all their chunks are in the cache and believed. Never waits for anything but the
+    /// disk. On `false`, `out` holds nothing of use.
+    pub(crate) fn read_ready(self: &Arc<Self>, runs: &[Run], out: &mut [u8]) -> bool {
+        let is_ready = runs.iter().all(|run| match run {
+            Run::Chunk(extent) => self
+                .blob(&extent.chunk)
+                .is_some_and(|blob| blob.standing(&extent.chunk) == Standing::Ready),
+            Run::Zeros(_) => true,
         });
-        let is_read = is_ready && self.assemble(extents, &HashMap::new(), out).is_empty();
+        let is_read = is_ready && self.assemble(runs, &HashMap::new(), out).is_empty();
         if is_read {
-            self.note_read(extents);
+            self.note_read(runs);
         }
         is_read
     }
 
-    /// Reads the extents, one after the other, waiting for what has to be fetched.
+    /// Reads the runs, one after the other, waiting for what has to be fetched.
     ///
     /// # Errors
     /// The deadline passed, the source gives the wrong bytes or says it has none, or the engine was closed.
-    pub(crate) async fn read(self: &Arc<Self>, extents: Vec<Extent>) -> Result<Vec<u8>, Arc<Error>> {
+    pub(crate) async fn read(self: &Arc<Self>, runs: Vec<Run>) -> Result<Vec<u8>, Arc<Error>> {
         let closed = self.engine.closed.clone();
         let began = tokio::time::Instant::now();
         let result = tokio::select! {
             biased;
             () = closed.cancelled() => Err(Arc::new(Error::Closed)),
-            result = self.read_until_deadline(extents) => result,
+            result = self.read_until_deadline(runs) => result,
         };
         let blocked = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.cost.blocked_micros.fetch_add(blocked, Ordering::Relaxed);
@@ -199,10 +202,10 @@ impl Supply {
         result
     }
 
-    async fn read_until_deadline(self: &Arc<Self>, extents: Vec<Extent>) -> Result<Vec<u8>, Arc<Error>> {
+    async fn read_until_deadline(self: &Arc<Self>, runs: Vec<Run>) -> Result<Vec<u8>, Arc<Error>> {
         let deadline = self.engine.read_deadline;
         let mut last = None;
-        tokio::time::timeout(deadline, self.read_patiently(extents, &mut last))
+        tokio::time::timeout(deadline, self.read_patiently(runs, &mut last))
             .await
             .unwrap_or_else(|_| {
                 Err(Arc::new(Error::Deadline {
@@ -214,12 +217,12 @@ impl Supply {
 
     async fn read_patiently(
         self: &Arc<Self>,
-        extents: Vec<Extent>,
+        runs: Vec<Run>,
         last: &mut Option<Arc<Error>>,
     ) -> Result<Vec<u8>, Arc<Error>> {
         let mut got = HashMap::new();
-        let mut missing = self.wanted(&extents)?;
-        self.note_miss(&extents);
+        let mut missing = self.wanted(&runs)?;
+        self.note_miss(&runs);
         let (mut failures, mut corruptions, mut orphaned) = (0, 0, 0);
         let mut only_for = None;
         loop {
@@ -244,7 +247,7 @@ impl Supply {
                     pause(orphaned - ORPHANED_RETRIES, Duration::ZERO).await;
                 }
             } else if missing.is_empty() {
-                let (bytes, lost) = self.assemble_off_thread(extents.clone(), &got).await?;
+                let (bytes, lost) = self.assemble_off_thread(runs.clone(), &got).await?;
                 if lost.is_empty() {
                     return Ok(bytes);
                 }
@@ -253,10 +256,10 @@ impl Supply {
         }
     }
 
-    /// The chunks the extents lie in, each once.
-    fn wanted(&self, extents: &[Extent]) -> Result<Vec<ChunkRef>, Arc<Error>> {
+    /// The chunks the runs lie in, each once.
+    fn wanted(&self, runs: &[Run]) -> Result<Vec<ChunkRef>, Arc<Error>> {
         let mut wanted: Vec<ChunkRef> = Vec::new();
-        for Extent { chunk, .. } in extents {
+        for Extent { chunk, .. } in runs.iter().filter_map(Run::extent) {
             let stored = chunk.compressed;
             // Where a chunk shares a unit, its stored place says nothing; the units' own places are checked.
             let has_place = chunk.codec == Codec::Shared
@@ -277,14 +280,14 @@ impl Supply {
 
     async fn assemble_off_thread(
         self: &Arc<Self>,
-        extents: Vec<Extent>,
+        runs: Vec<Run>,
         got: &HashMap<ChunkName, VerifiedChunk>,
     ) -> Result<(Vec<u8>, Vec<ChunkRef>), Arc<Error>> {
         let (supply, got) = (self.clone(), got.clone());
-        let len = extents.iter().map(|extent| extent.len as usize).sum();
+        let len = runs.iter().map(|run| run.len() as usize).sum();
         tokio::task::spawn_blocking(move || {
             let mut bytes = vec![0; len];
-            let lost = supply.assemble(&extents, &got, &mut bytes);
+            let lost = supply.assemble(&runs, &got, &mut bytes);
             (bytes, lost)
         })
         .await
@@ -292,40 +295,43 @@ impl Supply {
         .map_err(|_| Arc::new(Error::Closed))
     }
 
-    /// Copies the extents into `out`, from what came or from the cache. Returns the chunks that were in neither.
+    /// Copies the runs into `out`, from what came or from the cache. Returns the chunks that were in neither.
     fn assemble(
         &self,
-        extents: &[Extent],
+        runs: &[Run],
         got: &HashMap<ChunkName, VerifiedChunk>,
         mut out: &mut [u8],
     ) -> Vec<ChunkRef> {
         let mut lost = Vec::new();
-        for extent in extents {
-            let Some((piece, rest)) = std::mem::take(&mut out).split_at_mut_checked(extent.len as usize)
-            else {
-                lost.push(extent.chunk);
-                break;
-            };
+        for run in runs {
+            let room = std::mem::take(&mut out).split_at_mut_checked(run.len() as usize);
+            let (piece, rest) = room.expect("the caller makes room for the sum of the lengths");
             out = rest;
-            let from = extent.skip as usize;
-            match got.get(&name(&extent.chunk)) {
-                Some(verified) => match verified.content().get(from..from + piece.len()) {
-                    Some(content) => piece.copy_from_slice(content),
-                    None => lost.push(extent.chunk),
-                },
-                None => {
-                    let Some(blob) = self.blob(&extent.chunk) else {
-                        continue;
-                    };
-                    if let Err(error) = blob.read(&extent.chunk, extent.skip, piece) {
-                        tracing::warn!(blob = %blob.shape().id, %error, "a cached chunk could not be read");
-                        blob.lose(&extent.chunk);
-                        lost.push(extent.chunk);
-                    }
-                }
+            match run {
+                Run::Zeros(_) => piece.fill(0),
+                Run::Chunk(extent) if self.copy(extent, got, piece) => {}
+                Run::Chunk(extent) => lost.push(extent.chunk),
             }
         }
         lost
+    }
+
+    /// Copies an extent to `out`. Returns whether it was there.
+    fn copy(&self, extent: &Extent, got: &HashMap<ChunkName, VerifiedChunk>, out: &mut [u8]) -> bool {
+        let from = extent.skip as usize;
+        if let Some(verified) = got.get(&name(&extent.chunk)) {
+            let content = verified.content().get(from..from + out.len());
+            return content.map(|content| out.copy_from_slice(content)).is_some();
+        }
+        let Some(blob) = self.blob(&extent.chunk) else {
+            return false;
+        };
+        let read = blob.read(&extent.chunk, extent.skip, out);
+        if let Err(error) = &read {
+            tracing::warn!(blob = %blob.shape().id, %error, "a cached chunk could not be read");
+            blob.lose(&extent.chunk);
+        }
+        read.is_ok()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod child;
 mod disk;
+mod erofs;
 mod fault;
 mod reclaim;
 mod shared;
@@ -24,6 +25,7 @@ struct Node {
     server: Option<Server>,
     _runtime: Runtime,
     mountpoint: TempDir,
+    erofs_dir: TempDir,
     cache: Arc<TempDir>,
 }
 
@@ -34,23 +36,35 @@ impl Node {
 
     /// A server on a cache that an earlier one left.
     fn on(cache: Arc<TempDir>) -> Self {
-        Self::mounted(cache, |config, runtime| {
+        Self::on_path(cache, DataPath::Fuse)
+    }
+
+    /// A server on a cache that an earlier one left, which shows images one way only.
+    fn on_path(cache: Arc<TempDir>, data_path: DataPath) -> Self {
+        Self::mounted(cache, data_path, |config, runtime| {
             Server::mount_node(config, runtime).unwrap()
         })
     }
 
+    /// A server that shows images by mounts of the kernel's EROFS.
+    fn erofs() -> Self {
+        Self::on_path(Arc::new(tempfile::tempdir().unwrap()), DataPath::Erofs)
+    }
+
     fn of_image(image: ImageSpec) -> Self {
         let cache = Arc::new(tempfile::tempdir().unwrap());
-        Self::mounted(cache, |config, runtime| {
+        Self::mounted(cache, DataPath::Auto, |config, runtime| {
             Server::mount_image(config, runtime, image).unwrap()
         })
     }
 
     fn mounted(
         cache: Arc<TempDir>,
+        data_path: DataPath,
         mount: impl FnOnce(&ServerConfig, tokio::runtime::Handle) -> Server,
     ) -> Self {
         let mountpoint = tempfile::tempdir().unwrap();
+        let erofs_dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -59,6 +73,8 @@ impl Node {
         let config = ServerConfig {
             mountpoint: mountpoint.path().to_owned(),
             cache_dir: cache.path().to_owned(),
+            erofs_dir: erofs_dir.path().to_owned(),
+            data_path,
             threads: 2,
             read_deadline: DEADLINE,
         };
@@ -67,6 +83,7 @@ impl Node {
             server: Some(server),
             _runtime: runtime,
             mountpoint,
+            erofs_dir,
             cache,
         }
     }
@@ -81,7 +98,9 @@ impl Node {
     fn end(mut self) -> Arc<TempDir> {
         self.server.take().unwrap().unmount().unwrap();
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        assert!(!mounts.contains(self.mountpoint.path().to_str().unwrap()));
+        for dir in [&self.mountpoint, &self.erofs_dir] {
+            assert!(!mounts.contains(dir.path().to_str().unwrap()));
+        }
         self.cache.clone()
     }
 }

@@ -65,20 +65,20 @@ impl Adaptor {
     }
 
     fn read_now_or_later(&self, ino: u64, offset: u64, len: u32, reply: ReplyData) {
-        let (served, extents) = match self.tree.extents(ino, offset, len) {
+        let (served, runs) = match self.tree.runs(ino, offset, len) {
             Ok(found) => found,
             Err(error) => return reply.error(log_errno(ino, &error)),
         };
-        let len = extents.iter().map(|extent| extent.len as usize).sum();
+        let len = runs.iter().map(|run| run.len() as usize).sum();
         mapping::with_buffer(len, |buffer| {
             if let Some(bytes) = buffer
-                && served.supply.read_ready(&extents, bytes)
+                && served.supply.read_ready(&runs, bytes)
             {
                 return reply.data(bytes);
             }
             let supply = served.supply.clone();
             self.engine.spawn(async move {
-                match supply.read(extents).await {
+                match supply.read(runs).await {
                     Ok(bytes) => reply.data(&bytes),
                     Err(error) => reply.error(log_errno(ino, &Error::Fetch(error))),
                 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rafs::{FileType, Timestamp};
 
-use super::IMAGES;
-use crate::fetch;
+use super::{BLOBS, IMAGES};
+use crate::{device, fetch};
 
 /// Why a request cannot be answered.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,9 @@ pub(crate) enum Error {
     /// The answer does not fit the caller's buffer.
     #[error("buffer too small")]
     Range,
+    /// The image's blobs cannot be devices.
+    #[error(transparent)]
+    Device(#[from] device::Refusal),
     /// The bootstrap is damaged where it was needed.
     #[error(transparent)]
     Image(#[from] rafs::Error),
@@ -52,7 +55,7 @@ impl Lifetime {
     /// How long a name in the folder `parent` stands for the same number.
     pub(crate) fn of_names_in(parent: u64) -> Self {
         match parent {
-            IMAGES => Lifetime::Now,
+            IMAGES | BLOBS => Lifetime::Now,
             _ => Lifetime::Forever,
         }
     }
@@ -60,7 +63,7 @@ impl Lifetime {
     /// How long the attributes of `ino` stay the same.
     pub(crate) fn of_attr(ino: u64) -> Self {
         match ino {
-            IMAGES => Lifetime::Now,
+            IMAGES | BLOBS => Lifetime::Now,
             _ => Lifetime::Forever,
         }
     }

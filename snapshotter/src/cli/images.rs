@@ -10,6 +10,7 @@ use snapshotter::layout::Layout;
 use super::printer::{self, Format};
 use super::runtime;
 use super::settings::Settings;
+use super::status::data_path;
 
 /// Asks the daemon and prints its answer.
 pub(super) fn run(settings: &Settings, format: Format) -> anyhow::Result<()> {
@@ -40,6 +41,7 @@ pub(super) fn table(images: &[Image]) -> String {
         "REQUESTS",
         "READ ERRORS",
         "MOUNTS",
+        "PATH",
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(images.iter().map(as_row));
@@ -73,6 +75,7 @@ fn as_row(image: &Image) -> Vec<String> {
         known(image.request_count.to_string()),
         known(image.read_error_count.to_string()),
         image.mount_count.to_string(),
+        known(data_path(image.data_path()).to_owned()),
     ]
 }
 
@@ -94,5 +97,7 @@ pub(super) fn as_json(image: &Image) -> serde_json::Value {
         "read_error_count": image.read_error_count,
         "mount_count": image.mount_count,
         "served_since_unix_seconds": image.served_since_unix_seconds,
+        "data_path": data_path(image.data_path()),
+        "data_path_reason": image.data_path_reason,
     })
 }

@@ -64,6 +64,9 @@ pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<
             .cache_dir
             .clone()
             .unwrap_or_else(|| passing.path().join("cache")),
+        // One image alone is always shown by FUSE, which needs no root.
+        erofs_dir: passing.path().join("mnt"),
+        data_path: fuse::DataPath::Fuse,
         threads: config.fuse.threads,
         read_deadline: config.fuse.read_deadline,
     };

@@ -18,11 +18,7 @@ pub(super) fn run(settings: &Settings, format: Format) -> anyhow::Result<()> {
         let status = client.status(StatusRequest {}).await?.into_inner();
         anyhow::Ok((status, client.images(ImagesRequest {}).await?.into_inner().images))
     })?;
-    let data_path = match status.data_path() {
-        proto::control::DataPath::Unspecified => "unknown",
-        proto::control::DataPath::Erofs => "erofs",
-        proto::control::DataPath::Fuse => "fuse",
-    };
+    let data_path = data_path(status.data_path());
     if format.json {
         return printer::json(&json!({
             "version": status.version,
@@ -56,4 +52,13 @@ pub(super) fn run(settings: &Settings, format: Format) -> anyhow::Result<()> {
         text.push_str(&images::table(&images));
     }
     printer::data(&text)
+}
+
+/// The word for a data path.
+pub(super) fn data_path(data_path: proto::control::DataPath) -> &'static str {
+    match data_path {
+        proto::control::DataPath::Unspecified => "unknown",
+        proto::control::DataPath::Erofs => "erofs",
+        proto::control::DataPath::Fuse => "fuse",
+    }
 }

@@ -24,13 +24,19 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "run_dir",
-        meaning: "Folder of the sockets and of the FUSE mount. A reboot may empty it.",
+        meaning: "Folder of the sockets and of the mounts. A reboot may empty it.",
         example: None,
     },
     Key {
         name: "address",
         meaning: "Socket containerd connects to. Not set: slipwayd.sock in run_dir.",
         example: Some("\"/run/slipway/slipwayd.sock\""),
+    },
+    Key {
+        name: "data_path",
+        meaning: "Which way images reach the kernel: erofs (mounts of the kernel's EROFS, which needs Linux 6.12), \
+                  fuse, or auto (erofs where it works, found out by mounting a test image at start, else fuse).",
+        example: None,
     },
     Key {
         name: "log.level",

@@ -40,6 +40,13 @@ impl Mounter for FakeMounter {
 
     fn fill(&self, _id: ImageId) {}
 
+    fn data_path(&self, _id: Option<ImageId>) -> TierChoice {
+        TierChoice {
+            tier: Tier::Fuse,
+            reason: "nothing is mounted in tests".to_owned(),
+        }
+    }
+
     fn status(&self, _id: ImageId) -> Option<ImageStatus> {
         None
     }

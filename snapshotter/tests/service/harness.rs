@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use fuse::{ImageId, ImageStatus};
+use fuse::{ImageId, ImageStatus, Tier, TierChoice};
 use proto::snapshots::snapshots_client::SnapshotsClient;
 use proto::snapshots::*;
 use rustix::mount::{UnmountFlags, unmount};
@@ -54,6 +54,13 @@ impl Mounter for FakeMounter {
 
     fn fill(&self, id: ImageId) {
         self.filled.lock().unwrap().push(id);
+    }
+
+    fn data_path(&self, _id: Option<ImageId>) -> TierChoice {
+        TierChoice {
+            tier: Tier::Fuse,
+            reason: "nothing is mounted in tests".to_owned(),
+        }
     }
 
     fn status(&self, id: ImageId) -> Option<ImageStatus> {

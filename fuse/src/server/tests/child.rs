@@ -59,6 +59,8 @@ fn serve_until_killed() {
     let config = ServerConfig {
         mountpoint: dir.join("mnt"),
         cache_dir: dir.join("cache"),
+        erofs_dir: dir.join("erofs"),
+        data_path: DataPath::Auto,
         threads: 2,
         read_deadline: DEADLINE,
     };
