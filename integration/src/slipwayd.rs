@@ -52,12 +52,13 @@ impl Slipwayd {
     pub fn start(scene: &Scene, settings: &Settings) -> Result<Self> {
         let dir = scene.folder("slipway")?;
         let config = format!(
-            "root = \"{0}/root\"\nrun_dir = \"{0}/run\"\n\n[log]\nlevel = \"{1}\"\n\n\
+            "root = \"{0}/root\"\nrun_dir = \"{0}/run\"\ndata_path = \"{4}\"\n\n[log]\nlevel = \"{1}\"\n\n\
              [fuse]\nread_deadline = \"{2}ms\"\n\n[fetch]\nfill = \"{3}\"\n",
             dir.display(),
             settings.log_level,
             settings.read_deadline.as_millis(),
-            settings.fill
+            settings.fill,
+            settings.data_path
         );
         std::fs::write(dir.join("config.toml"), config).context("write the daemon's configuration")?;
         let process = serve(&dir)?;

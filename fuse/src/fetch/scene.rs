@@ -8,7 +8,7 @@ use rafs::{BlobIndex, Tree};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
-use super::Engine;
+use super::{Engine, Run};
 use crate::cache::Cache;
 use crate::fixture::{Builder, CHUNK_LEN, FakeSource, Fixture, mode, noise};
 use crate::image::Served;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::SystemTime;
 
+use fuse::Tier;
 use tokio::sync::Barrier;
 
 use super::*;
