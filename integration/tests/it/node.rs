@@ -12,12 +12,21 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use integration::node::Node;
+use integration::node::{Node, Settings};
 use integration::scene::Scene;
 
 /// A node whose reads wait for the registry as long as nodes in the field would.
 fn node() -> Node {
     Node::start(Arc::new(Scene::create().unwrap()), Duration::from_secs(30)).unwrap()
+}
+
+/// The same, with images that reach the kernel one way only: `erofs` or `fuse`.
+fn node_on(data_path: &'static str) -> Node {
+    let settings = Settings {
+        data_path,
+        ..Settings::default()
+    };
+    Node::start_with(Arc::new(Scene::create().unwrap()), &settings).unwrap()
 }
 
 /// A number from the environment, or the one for the ordinary suite.

@@ -8,8 +8,9 @@ use integration::containerd::SNAPSHOTTER;
 use integration::image::{busybox, debian, edge};
 use integration::slipwayd::Slipwayd;
 use integration::{process, unpack, wait};
+use rstest::rstest;
 
-use super::node;
+use super::{node, node_on};
 
 /// How long the daemon may take to free what containerd no longer needs.
 const FREE_DEADLINE: Duration = Duration::from_secs(60);
@@ -17,9 +18,11 @@ const FREE_DEADLINE: Duration = Duration::from_secs(60);
 /// How long containerd may take to see that the daemon is back.
 const RECONNECT_DEADLINE: Duration = Duration::from_secs(60);
 
-#[test]
-fn busybox_runs_lazily_and_removal_frees_everything() {
-    let node = node();
+#[rstest]
+#[case("erofs")]
+#[case("fuse")]
+fn busybox_runs_lazily_and_removal_frees_everything(#[case] data_path: &'static str) {
+    let node = node_on(data_path);
     let small = node.scene.dir().join("small");
     let reference = node.offer_converted(&small, "busybox:1", "busybox:rafs").unwrap();
     node.pull_lazily(&reference).unwrap();
@@ -54,9 +57,11 @@ fn plain_image_runs_through_the_same_snapshotter() {
     assert_free(&node.slipwayd);
 }
 
-#[test]
-fn debian_image_imports_numpy_before_its_data_is_here() {
-    let node = node();
+#[rstest]
+#[case("erofs")]
+#[case("fuse")]
+fn debian_image_imports_numpy_before_its_data_is_here(#[case] data_path: &'static str) {
+    let node = node_on(data_path);
     let layout = debian::image().unwrap();
     let reference = node.offer_converted(&layout, debian::TAG, "python:rafs").unwrap();
     let whole: u64 = std::fs::read_dir(layout.join("blobs/sha256"))
@@ -83,9 +88,11 @@ fn debian_image_imports_numpy_before_its_data_is_here() {
     assert_eq!(image["read_error_count"], 0);
 }
 
-#[test]
-fn containers_see_what_umoci_unpacks() {
-    let node = node();
+#[rstest]
+#[case("erofs")]
+#[case("fuse")]
+fn containers_see_what_umoci_unpacks(#[case] data_path: &'static str) {
+    let node = node_on(data_path);
     let layout = node.scene.dir().join("edge");
     edge::make(&layout).unwrap();
     let reference = node.offer_converted(&layout, "edge:1", "edge:rafs").unwrap();
@@ -104,9 +111,11 @@ fn containers_see_what_umoci_unpacks() {
     compare::assert_same(&expected, &view, &allowed);
 }
 
-#[test]
-fn killed_daemon_serves_the_same_images_after_its_restart() {
-    let mut node = node();
+#[rstest]
+#[case("erofs")]
+#[case("fuse")]
+fn killed_daemon_serves_the_same_images_after_its_restart(#[case] data_path: &'static str) {
+    let mut node = node_on(data_path);
     let small = node.scene.dir().join("small");
     busybox::make(&small).unwrap();
     let reference = node.offer_converted(&small, "busybox:1", "busybox:rafs").unwrap();
