@@ -248,3 +248,26 @@ fn an_image_that_erofs_refuses_is_served_by_fuse_unless_forbidden() {
     assert!(matches!(&error, Error::Erofs { .. }), "{error}");
     assert!(node.status(ImageId(1)).is_none());
 }
+
+#[test]
+fn what_the_kernel_reads_of_a_blob_is_not_kept_a_second_time() {
+    let content = noise(256 * CHUNK_LEN, 6);
+    let fixture = one_file(&content);
+    let node = Node::erofs();
+    let path = node.add(fixture.spec(1, &fixture.source())).join("file");
+    assert_eq!(read(&path).unwrap(), content);
+    let blob = node.mountpoint().join("blobs/1").join(&fixture.blob_id);
+    assert_eq!(resident_len(&path), content.len() as u64);
+    assert_eq!(resident_len(&blob), 0);
+}
+
+/// Bytes of a file in the page cache.
+fn resident_len(path: &Path) -> u64 {
+    let mut fincore = std::process::Command::new("fincore");
+    let out = fincore
+        .args(["--bytes", "--noheadings", "--raw", "--output", "RES"])
+        .arg(path)
+        .output()
+        .unwrap();
+    String::from_utf8(out.stdout).unwrap().trim().parse().unwrap()
+}
