@@ -15,6 +15,7 @@
 pub(crate) mod blob;
 pub(crate) mod meta;
 mod state;
+mod uncached;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

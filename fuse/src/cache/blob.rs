@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 
 use super::meta::{self, MetaPlace};
 use super::state::{self, Entry};
-use super::{Shape, make_dir};
+use super::{Shape, make_dir, uncached};
 use crate::decode::VerifiedChunk;
 
 /// What the cache can do for one chunk of one image.
@@ -231,9 +231,7 @@ impl Blob {
             .as_ref()
             .filter(|_| is_inside)
             .ok_or(io::ErrorKind::UnexpectedEof)?;
-        files
-            .data
-            .read_exact_at(out, chunk.uncompressed.offset + u64::from(skip))
+        uncached::read_exact_at(&files.data, out, chunk.uncompressed.offset + u64::from(skip))
     }
 
     /// Stores a chunk: its content, then its entry. Does nothing where it is barred or there already. A refusal of
@@ -252,9 +250,7 @@ impl Blob {
         if !self.write_slots().reserve(chunk.index, entry, Stage::Writing) {
             return;
         }
-        let written = files
-            .data
-            .write_all_at(verified.content(), entry.place.offset)
+        let written = uncached::write_all_at(&files.data, verified.content(), entry.place.offset)
             .and_then(|()| state::record(&files.state, chunk.index, Some(&entry)));
         let stage = match written {
             Ok(()) => Stage::Ready,
