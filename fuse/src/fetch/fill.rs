@@ -234,6 +234,7 @@ impl Work {
     async fn go_through(&mut self, lot: &Lot, charted: &Charted, round: &mut Round) {
         let mut units: Vec<Stored> = Vec::new();
         let count = charted.map.count();
+        let write_errors = lot.blob.write_errors();
         for number in 0..count {
             units.extend(self.supply.absent(charted, number));
             let asked = match (units.first(), units.last()) {
@@ -245,7 +246,9 @@ impl Work {
             if asked >= LIMITS.range_max || (number + 1 == count && asked > 0) {
                 round.is_partial = true;
                 self.ask(charted, std::mem::take(&mut units), asked).await;
-                round.has_failed = self.has_failed.load(Ordering::Relaxed);
+                // What the disk refuses would be fetched again and again.
+                round.has_failed =
+                    self.has_failed.load(Ordering::Relaxed) || lot.blob.write_errors() > write_errors;
                 if round.has_failed {
                     return;
                 }
@@ -254,7 +257,6 @@ impl Work {
                 tokio::task::yield_now().await;
             }
         }
-        tracing::trace!(blob = %lot.blob.shape().id, "went through a blob");
     }
 
     async fn ask(&mut self, charted: &Charted, units: Vec<Stored>, bytes: u64) {
