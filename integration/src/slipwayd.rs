@@ -53,7 +53,7 @@ impl Slipwayd {
         let dir = scene.folder("slipway")?;
         let config = format!(
             "root = \"{0}/root\"\nrun_dir = \"{0}/run\"\ndata_path = \"{4}\"\n\n[log]\nlevel = \"{1}\"\n\n\
-             [fuse]\nread_deadline = \"{2}ms\"\n\n[fetch]\nfill = \"{3}\"\n",
+             [fuse]\nread_deadline = \"{2}ms\"\n\n[fetch]\nfill = \"{3}\"\nfill_free_min = \"0B\"\n",
             dir.display(),
             settings.log_level,
             settings.read_deadline.as_millis(),

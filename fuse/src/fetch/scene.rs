@@ -13,7 +13,7 @@ use crate::cache::Cache;
 use crate::fixture::{Builder, CHUNK_LEN, FakeSource, Fixture, mode, noise};
 use crate::image::Served;
 
-pub(super) const LEN: usize = 6 << 20;
+pub(super) const LEN: usize = 12 << 20;
 
 /// An image of more than one range, and nothing that is mounted.
 pub(super) struct Scene {

@@ -10,9 +10,9 @@ use std::ops::Range;
 /// Streams that are remembered for one blob: loaders use up to 16 at once.
 const COUNT_MAX: usize = 16;
 
-/// Stored bytes in a row that make a reader sequential. Small files that lie together are often read one after the
-/// other, without the rest of the blob being wanted.
-const START_LEN: u64 = 1 << 20;
+/// Stored bytes in a row that make a reader sequential. A program's start reads libraries of a few mebibytes, and small
+/// files that lie together, without the rest of the blob being wanted.
+const START_LEN: u64 = 4 << 20;
 
 /// First stored bytes ahead of a reader; doubled each time it has used half of them.
 const WINDOW_MIN: u64 = 2 << 20;
@@ -32,6 +32,8 @@ struct Stream {
     origin: u64,
     /// The end of the furthest touch.
     place: u64,
+    /// Stored bytes wanted since, each counted once.
+    wanted: u64,
     /// Up to here everything is asked for. Not less than `place`.
     ahead: u64,
     window: u64,
@@ -69,12 +71,16 @@ impl Streams {
         stream.touched = touched;
         if bytes.start > stream.place.saturating_add(SLACK) {
             // It skipped what lies between: what it has shown so far says nothing about what comes next.
-            (stream.start, stream.origin) = (bytes.start, bytes.end);
+            (stream.start, stream.origin, stream.wanted) = (bytes.start, bytes.end, 0);
+            stream.place = bytes.end;
             stream.window = WINDOW_MIN;
         }
+        stream.wanted += bytes.end.saturating_sub(bytes.start.max(stream.place));
         stream.place = stream.place.max(bytes.end);
         stream.ahead = stream.ahead.max(stream.place);
-        let is_sequential = stream.place.saturating_sub(stream.origin) >= START_LEN;
+        // Who leaves much out on the way picks things here and there.
+        let passed = stream.place.saturating_sub(stream.origin);
+        let is_sequential = stream.wanted >= START_LEN && stream.wanted >= passed / 8 * 7;
         if !is_sequential || stream.ahead - stream.place > stream.window / 2 {
             return None;
         }
@@ -92,6 +98,7 @@ impl Streams {
         self.streams.push(Stream {
             start: bytes.start,
             origin: bytes.end,
+            wanted: 0,
             place: bytes.end,
             ahead: bytes.end,
             window: WINDOW_MIN,

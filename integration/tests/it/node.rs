@@ -2,6 +2,7 @@
 
 mod composition;
 mod faults;
+mod fill;
 mod lazy;
 mod parts;
 mod pods;

@@ -55,13 +55,23 @@ fn a_fault_ahead_of_a_stream_moves_it() {
     assert!(jump > 100 * PIECE + SLACK);
     assert_eq!(streams.touch(&(jump..jump + PIECE)), None);
     // It has to show anew that it goes on, and then runs ahead from where it is.
-    let again = read(&mut streams, jump + PIECE, 5);
+    let again = read(&mut streams, jump + PIECE, START_LEN / PIECE + 1);
     let last = again.last().unwrap();
     assert!(
         last.start >= jump + PIECE && last.end - last.start <= WINDOW_MIN + PIECE,
         "{last:?}"
     );
     assert_eq!(streams.streams.len(), 1);
+}
+
+#[test]
+fn a_reader_that_leaves_much_out_is_no_stream() {
+    let mut streams = Streams::default();
+    for step in 0..200 {
+        // Each touch is near the one before, and two thirds are never wanted.
+        let start = step * 3 * PIECE;
+        assert_eq!(streams.touch(&(start..start + PIECE)), None);
+    }
 }
 
 #[test]
