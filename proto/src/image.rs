@@ -33,6 +33,10 @@ pub use self::target::{BlobUpload, ImageTarget};
 pub(crate) use self::local::blocking;
 pub(crate) use self::stream::checked;
 
+use std::sync::Arc;
+
+use crate::registry::Network;
+
 /// User and password as command lines take them: `USER[:PASSWORD]`. `Debug` does not show the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
@@ -77,6 +81,8 @@ pub struct Options {
     pub plain_http: bool,
     /// User and password; without it docker's, podman's and skopeo's credential files are read.
     pub credentials: Option<(String, String)>,
+    /// Mirrors, and what this process knows of hosts; to be shared by all images.
+    pub network: Arc<Network>,
 }
 
 impl std::fmt::Debug for Options {
@@ -86,6 +92,7 @@ impl std::fmt::Debug for Options {
             .debug_struct("Options")
             .field("plain_http", &self.plain_http)
             .field("user", &user)
+            .field("network", &self.network)
             .finish_non_exhaustive()
     }
 }

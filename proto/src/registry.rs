@@ -3,8 +3,10 @@
 //! ```text
 //! Repository  manifests, blobs, uploads of one repository
 //!   -> download  a body that resumes where a connection broke        upload  POST, PATCH..., PUT
-//!     -> client    one request: authorize, send, repeat, judge the answer
-//!       -> endpoint  which address a host stands for     auth  tokens     credentials  who we are
+//!     -> mirrors   one request, to one host after the other     health  which host first
+//!       -> client    one request: authorize, send, repeat, judge the answer
+//!         -> host      address and connections    hosts  which hosts there are    network  what images share
+//!         -> endpoint  which address a name stands for     auth  tokens     credentials  who we are
 //! ```
 //! Requests that may be repeated are repeated here a few times, within about a second. Waiting longer is the caller's
 //! decision: errors tell by `is_retryable` and `retry_after`.
@@ -16,11 +18,17 @@ mod client;
 mod credentials;
 mod download;
 mod endpoint;
+mod health;
+mod host;
+mod hosts;
+mod mirrors;
+mod network;
 mod range;
 mod repository;
 mod upload;
 
 pub use self::challenge::{Challenge, parse as challenges};
+pub use self::network::Network;
 pub use self::range::ContentRange;
 pub use self::repository::Repository;
 pub(crate) use self::upload::Upload;

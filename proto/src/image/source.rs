@@ -37,8 +37,10 @@ impl ImageSource {
         type Open = fn(&Path, Option<&str>) -> Result<Local, Error>;
         let (open, path, tag): (Open, _, _) = match location {
             Location::Docker(reference) => {
-                let repository = Repository::new(&reference.host, &reference.repository, options)?;
                 let reference = Arc::new(reference.clone());
+                let (named, options) = (Arc::clone(&reference), options.clone());
+                let repository =
+                    blocking(move || Repository::new(&named.host, &named.repository, &options)).await?;
                 return Ok(Self {
                     place: Place::Registry {
                         repository,
@@ -138,6 +140,14 @@ impl ImageSource {
         match &self.place {
             Place::Registry { repository, .. } => repository.range(digest, range).await,
             Place::Local(local) => Ok(slice(local, digest).await?.part(&range)?.stream()),
+        }
+    }
+
+    /// Tells that the bytes of a range were not what they should be, so that the next request for the blob goes to
+    /// another host, where there is one.
+    pub fn distrust(&self, digest: &Digest, range: &Range<u64>) {
+        if let Place::Registry { repository, .. } = &self.place {
+            repository.distrust(digest, range);
         }
     }
 

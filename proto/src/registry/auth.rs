@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use super::challenge::Challenge;
 use super::client::{self, ANSWER_TIMEOUT};
 use super::credentials::{self, Credentials};
-use super::{answer, endpoint};
-use crate::image::{Error, Options, blocking};
+use super::answer;
+use super::host::Host;
+use crate::image::{Error, blocking};
 
 /// How long a token lasts when the service does not say (the distribution specification's default).
 const TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(60);
@@ -65,12 +66,13 @@ struct Cached {
 }
 
 impl Auth {
-    pub(super) fn new(host: &str, repository: &str, options: &Options) -> Self {
+    /// `given` credentials are used instead of those that are found.
+    pub(super) fn new(host: &Host, repository: &str, given: Option<(String, String)>) -> Self {
         Self {
-            host: host.to_owned(),
+            host: host.name.clone(),
             repository: repository.to_owned(),
-            given: options.credentials.clone(),
-            plain_http: options.plain_http || endpoint::is_loopback(host),
+            given,
+            plain_http: host.plain_http,
             cache: Mutex::default(),
         }
     }

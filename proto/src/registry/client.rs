@@ -1,33 +1,28 @@
-//! One request to a registry: authorize, send, repeat when that may help, judge the answer.
+//! One request to a host: authorize, send, repeat when that may help, judge the answer.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::redirect::{Attempt, Policy};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
-use tokio::sync::OnceCell;
 
 use super::auth::{Access, Auth, Authorization};
-use super::{answer, challenge, endpoint};
-use crate::image::{Error, Options};
+use super::host::Host;
+use super::{answer, challenge};
+use crate::image::Error;
 
-/// A connection attempt that takes longer is given up: three lost SYN packets take 7 s.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request without a body is answered within this time, or counts as failed.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same when another host can be asked instead: twice this is within the silence that reads accept of a source.
+pub(super) const SHORT_TIMEOUT: Duration = Duration::from_secs(4);
 /// The same for requests that carry a body, and for those that make the registry hash or move a whole blob.
 pub(super) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 /// A body may pause this long.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Idle connections are kept this long: less than the 60 s after which common proxies close theirs.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-/// Redirects followed: object stores behind registries need one, sometimes two.
-const REDIRECT_COUNT_MAX: usize = 5;
 /// How often a request that may be repeated is sent.
 const TRY_COUNT_MAX: u32 = 3;
-/// Pause before the first repetition; doubled for each further one, and varied by half.
+/// Pause before the first repetition; doubled for each further one, and varied.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// Longest `Retry-After` that is waited for here; longer waits are the caller's.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
@@ -78,86 +73,42 @@ impl Request {
     }
 }
 
-/// Speaks to one registry about one repository. Cheap to clone.
+/// Speaks to one host about one repository. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Client {
-    shared: Arc<Shared>,
+    pub(super) host: Arc<Host>,
+    auth: Arc<Auth>,
 }
 
-struct Shared {
-    host: String,
-    plain_http: bool,
-    http: reqwest::Client,
-    base: OnceCell<Url>,
-    auth: Auth,
+/// How much is done for one request before its failure is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// It is repeated, and may take its time.
+    Full,
+    /// Another host can do the same: one try, and a short one.
+    Short,
 }
 
 impl Client {
-    pub(super) fn new(host: &str, repository: &str, options: &Options) -> Result<Self, Error> {
-        let auth = Auth::new(host, repository, options);
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            // Blobs are bulk data: separate connections share no window and do not stall each other.
-            .http1_only()
-            .referer(false)
-            .redirect(Policy::custom(follow));
-        if endpoint::is_loopback(host) {
-            builder = builder.no_proxy();
+    pub(super) fn new(host: Arc<Host>, auth: Auth) -> Self {
+        Self {
+            host,
+            auth: Arc::new(auth),
         }
-        let http = builder.build().map_err(|error| network(host, error))?;
-        let (host, base) = (host.to_owned(), OnceCell::new());
-        Ok(Self {
-            shared: Arc::new(Shared {
-                host,
-                plain_http: options.plain_http,
-                http,
-                base,
-                auth,
-            }),
-        })
-    }
-
-    pub(super) fn host(&self) -> &str {
-        &self.shared.host
-    }
-
-    /// The address of the registry's API, found out at the first call.
-    async fn base(&self) -> Result<&Url, Error> {
-        let shared = &self.shared;
-        let https = || endpoint::base(&shared.host, "https");
-        let http = || endpoint::base(&shared.host, "http");
-        shared
-            .base
-            .get_or_try_init(|| async {
-                if shared.plain_http {
-                    return http();
-                }
-                if !endpoint::is_loopback(&shared.host) {
-                    return https();
-                }
-                match self.probe(https()?).await {
-                    Err(Error::PlainHttp { .. } | Error::Network { .. }) => self.probe(http()?).await,
-                    other => other,
-                }
-            })
-            .await
-    }
-
-    async fn probe(&self, base: Url) -> Result<Url, Error> {
-        let host = &self.shared.host;
-        execute(self.shared.http.get(base.clone()), host, host, ANSWER_TIMEOUT).await?;
-        Ok(base)
     }
 
     /// Sends a request, again when that may help; the answer is a success.
-    pub(super) async fn send(&self, request: &Request) -> Result<Response, Error> {
+    pub(super) async fn send(&self, request: &Request, patience: Patience) -> Result<Response, Error> {
         let mut pause = BACKOFF_FIRST;
-        let mut tries_left = if request.repeatable { TRY_COUNT_MAX } else { 1 };
+        let is_repeated = request.repeatable && patience == Patience::Full;
+        let mut tries_left = if is_repeated { TRY_COUNT_MAX } else { 1 };
+        let timeout = match patience {
+            Patience::Full => request.timeout,
+            Patience::Short => request.timeout.min(SHORT_TIMEOUT),
+        };
         loop {
             tries_left -= 1;
-            let error = match self.send_once(request).await {
+            let error = match self.send_once(request, timeout).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
@@ -172,19 +123,17 @@ impl Client {
     }
 
     /// Sends a request; an answer 401 is met with fresh authorization, once.
-    async fn send_once(&self, request: &Request) -> Result<Response, Error> {
-        let base = self.base().await?;
+    async fn send_once(&self, request: &Request, timeout: Duration) -> Result<Response, Error> {
+        let base = self.host.base().await?;
         let url = match &request.target {
             Target::Url(url) => url.clone(),
-            Target::Path(path) => base
-                .join(path)
-                .map_err(|error| Error::invalid(&request.what, &error))?,
+            Target::Path(path) => self.address(base, path, &request.what)?,
         };
-        let (auth, host) = (&self.shared.auth, &self.shared.host);
+        let auth = &self.auth;
         // A token is for the registry alone, never for a store that it sends us to.
         let trusted = url.origin() == base.origin();
         let mut authorization = auth.current(request.access).filter(|_| trusted);
-        let mut response = self.execute(request, &url, authorization.as_ref()).await?;
+        let mut response = self.execute(request, &url, authorization.as_ref(), timeout).await?;
         if response.status() == StatusCode::UNAUTHORIZED && trusted {
             let values = response.headers().get_all(WWW_AUTHENTICATE).iter();
             let challenges: Vec<_> = values
@@ -193,14 +142,14 @@ impl Client {
                 .collect();
             let renewed = auth
                 .renew(
-                    &self.shared.http,
+                    &self.host.http,
                     &challenges,
                     request.access,
                     authorization.as_ref(),
                 )
                 .await?;
             authorization = Some(renewed);
-            response = self.execute(request, &url, authorization.as_ref()).await?;
+            response = self.execute(request, &url, authorization.as_ref(), timeout).await?;
         }
         if response.status() == StatusCode::FORBIDDEN && trusted {
             // Some registries say so of an outdated token: the next request starts anew.
@@ -208,8 +157,17 @@ impl Client {
         }
         match response.status().is_success() {
             true => Ok(response),
-            false => Err(answer::error(response, &request.what, host).await),
+            false => Err(answer::error(response, &request.what, &self.host.name).await),
         }
+    }
+
+    /// A mirror is told whose images it is asked for.
+    fn address(&self, base: &Url, path: &str, what: &str) -> Result<Url, Error> {
+        let mut url = base.join(path).map_err(|error| Error::invalid(what, &error))?;
+        if let Some(namespace) = &self.host.namespace {
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
+        Ok(url)
     }
 
     async fn execute(
@@ -217,19 +175,24 @@ impl Client {
         request: &Request,
         url: &Url,
         authorization: Option<&Authorization>,
+        timeout: Duration,
     ) -> Result<Response, Error> {
-        let mut builder = self.shared.http.request(request.method.clone(), url.clone());
+        let host = &self.host;
+        let mut headers = host.headers.clone();
+        if authorization.is_some() {
+            headers.remove(AUTHORIZATION);
+        }
+        headers.extend(request.headers.clone());
         // Blobs are to arrive as they are stored.
-        builder = builder
-            .headers(request.headers.clone())
-            .header(ACCEPT_ENCODING, "identity");
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let mut builder = host.http.request(request.method.clone(), url.clone()).headers(headers);
         if let Some(authorization) = authorization {
             builder = authorization.apply(builder);
         }
         if let Some(body) = &request.body {
             builder = builder.body(body.clone());
         }
-        execute(builder, &request.what, &self.shared.host, request.timeout).await
+        execute(builder, &request.what, &host.name, timeout).await
     }
 }
 
@@ -279,22 +242,7 @@ fn speaks_plain_http(error: &reqwest::Error) -> bool {
     false
 }
 
-/// Follows redirects, but never from HTTPS down to plain HTTP.
-fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    let was_secure = attempt
-        .previous()
-        .last()
-        .is_some_and(|url| url.scheme() == "https");
-    if was_secure && attempt.url().scheme() != "https" {
-        return attempt.error("redirect from HTTPS to plain HTTP");
-    }
-    match attempt.previous().len() > REDIRECT_COUNT_MAX {
-        true => attempt.error("too many redirects"),
-        false => attempt.follow(),
-    }
-}
-
-/// Between half of `pause` and one and a half.
+/// Anything up to twice `pause`, so that clients that failed together do not come back together.
 fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(rand::random_range(0.5..1.5))
+    pause.mul_f64(rand::random_range(0.0..2.0))
 }

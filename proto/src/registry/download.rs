@@ -10,7 +10,8 @@ use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
 
 use super::Repository;
-use super::client::{STALL_TIMEOUT, network, stalled};
+use super::client::{SHORT_TIMEOUT, STALL_TIMEOUT, network, stalled};
+use super::mirrors::Answer;
 use super::range::ContentRange;
 use crate::image::{ByteStream, Error};
 
@@ -40,6 +41,8 @@ struct Download {
     /// What is still to come.
     range: Range<u64>,
     body: Option<Body>,
+    /// The host that sends the body.
+    host: usize,
     /// Bytes of the body that lie before the range.
     skip: u64,
     resumes_left: u32,
@@ -63,6 +66,7 @@ pub(super) async fn start(
         extent,
         range,
         body: None,
+        host: 0,
         skip: 0,
         resumes_left: RESUME_COUNT_MAX,
         progress: 0,
@@ -83,13 +87,30 @@ impl Download {
     async fn open(&mut self) -> Result<(), Error> {
         let from_start = self.extent == Extent::Whole && self.range.start == 0;
         let range = if from_start { None } else { Some(&self.range) };
-        let response = self.repository.get_blob(&self.digest, range).await?;
-        self.skip = match response.status() {
-            StatusCode::PARTIAL_CONTENT => self.check_part(&response)?,
-            _ => self.check_whole(&response)?,
-        };
-        self.body = Some(Box::pin(response.bytes_stream()));
-        Ok(())
+        let mirrors = self.repository.mirrors();
+        let mut tries_left = mirrors.count();
+        loop {
+            tries_left -= 1;
+            let Answer { response, host } = self.repository.get_blob(&self.digest, range).await?;
+            match self.check(&response) {
+                Ok(skip) => {
+                    mirrors.note(host, &self.digest, self.range.clone());
+                    (self.host, self.skip) = (host, skip);
+                    self.body = Some(Box::pin(response.bytes_stream()));
+                    return Ok(());
+                }
+                Err(error) if tries_left > 0 => mirrors.failed(host, Some(&self.digest), &error),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether an answer has what was asked for, and how much of its body lies before that.
+    fn check(&self, response: &Response) -> Result<u64, Error> {
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT => self.check_part(response),
+            _ => self.check_whole(response),
+        }
     }
 
     /// An answer 206 must have the very range.
@@ -173,9 +194,13 @@ impl Download {
         let Some(body) = &mut self.body else {
             return Ok(None);
         };
-        match tokio::time::timeout(STALL_TIMEOUT, body.next()).await {
+        let timeout = match self.repository.mirrors().count() {
+            1 => STALL_TIMEOUT,
+            _ => SHORT_TIMEOUT,
+        };
+        match tokio::time::timeout(timeout, body.next()).await {
             Ok(next) => next.transpose().map_err(|error| network(&self.what(), error)),
-            Err(_) => Err(stalled(&self.what(), STALL_TIMEOUT)),
+            Err(_) => Err(stalled(&self.what(), timeout)),
         }
     }
 
@@ -204,6 +229,8 @@ impl Download {
         }
         self.resumes_left -= 1;
         self.progress = 0;
+        let mirrors = self.repository.mirrors();
+        mirrors.failed(self.host, Some(&self.digest), &error);
         tracing::debug!(%error, range = ?self.range, "blob is asked for again");
         self.open().await
     }

@@ -9,12 +9,15 @@ use crate::image::Error;
 /// Hosts whose API is served under another name.
 const API_HOSTS: [(&str, &str); 1] = [("docker.io", "registry-1.docker.io")];
 
+/// The host that serves the API of the registry `host`.
+pub(super) fn api_host(host: &str) -> &str {
+    let named = API_HOSTS.iter().find(|(name, _)| *name == host);
+    named.map_or(host, |(_, api)| api)
+}
+
 /// The base address of a registry's API, with a trailing slash.
 pub(super) fn base(host: &str, scheme: &str) -> Result<Url, Error> {
-    let api_host = API_HOSTS
-        .iter()
-        .find(|(name, _)| *name == host)
-        .map_or(host, |(_, api)| api);
+    let api_host = api_host(host);
     let invalid = |_| Error::InvalidName {
         name: host.to_owned(),
         reason: "the host is not valid in an address",

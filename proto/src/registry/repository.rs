@@ -3,12 +3,14 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use oci_spec::image::{Descriptor, Digest, MediaType};
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use reqwest::{Method, Response};
 
 use super::auth::Access;
-use super::client::{Client, Request, UPLOAD_TIMEOUT};
+use super::client::{Client, Patience, Request, UPLOAD_TIMEOUT};
+use super::mirrors::{Answer, Mirrors, Need};
 use super::range::ContentRange;
 use super::upload::Upload;
 use super::{answer, download};
@@ -18,29 +20,38 @@ use crate::image::{ByteStream, Error, Options, RawManifest, digest};
 /// A repository of a registry. Cheap to clone; clones share connections and tokens.
 #[derive(Clone)]
 pub struct Repository {
-    client: Client,
+    host: String,
+    mirrors: Mirrors,
     name: String,
 }
 
 impl Repository {
-    /// Prepares to speak to `host` (such as `registry.example:5000`) about the repository `name`. No traffic yet.
+    /// Prepares to speak to `host` (such as `registry.example:5000`) about the repository `name`. No traffic yet, but
+    /// blocking: mirrors and certificates are in files.
     ///
     /// # Errors
-    /// When the HTTP client cannot be set up, for instance because the system's certificates cannot be read.
+    /// When what is configured for the host cannot be used, or the system's certificates cannot be read.
     pub fn new(host: &str, name: &str, options: &Options) -> Result<Self, Error> {
         Ok(Self {
-            client: Client::new(host, name, options)?,
+            host: host.to_owned(),
+            mirrors: Mirrors::new(host, name, options)?,
             name: name.to_owned(),
         })
     }
 
     /// The registry's host, as it was given.
     pub fn host(&self) -> &str {
-        self.client.host()
+        &self.host
     }
 
+    /// The registry itself, where pushes go.
     pub(super) fn client(&self) -> &Client {
-        &self.client
+        self.mirrors.registry()
+    }
+
+    /// The hosts that serve reads.
+    pub(super) fn mirrors(&self) -> &Mirrors {
+        &self.mirrors
     }
 
     /// A path below `/v2/`.
@@ -49,7 +60,7 @@ impl Repository {
     }
 
     fn describe(&self, kind: &str, id: &str) -> String {
-        format!("{kind} {id} of {}/{}", self.client.host(), self.name)
+        format!("{kind} {id} of {}/{}", self.host, self.name)
     }
 
     /// A manifest or index, by tag or digest; its digest is computed from the bytes, and checked when it was given.
@@ -73,14 +84,16 @@ impl Repository {
         ];
         // In one header: some registries read only the first.
         let request = request.header(ACCEPT, &accepted.join(", "))?;
-        let response = self.client.send(&request).await?;
-        let told = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok());
-        let told = told.map(|value| MediaType::from(value.split(';').next().unwrap_or(value).trim()));
-        let bytes = answer::body(response, &what, MANIFEST_LEN_MAX).await?;
-        RawManifest::checked(&what, bytes, expected, told)
+        let need = if expected.is_some() { Need::Pull } else { Need::Resolve };
+        let mut tries_left = self.mirrors.count();
+        loop {
+            tries_left -= 1;
+            let Answer { response, host } = self.mirrors.send(&request, need, expected).await?;
+            match read_manifest(response, &what, expected).await {
+                Err(error) if tries_left > 0 => self.mirrors.failed(host, expected, &error),
+                result => return result,
+            }
+        }
     }
 
     /// Stores a manifest or index under `id`, a tag or its digest.
@@ -93,7 +106,7 @@ impl Repository {
         request.body = Some(bytes);
         request.timeout = UPLOAD_TIMEOUT;
         let request = request.header(CONTENT_TYPE, media_type.as_ref())?;
-        self.client.send(&request).await.map(drop)
+        self.client().send(&request, Patience::Full).await.map(drop)
     }
 
     /// A whole blob; the stream ends in an error when length or digest are not those of `descriptor`.
@@ -104,7 +117,18 @@ impl Repository {
         let what = self.describe("blob", descriptor.digest().as_ref());
         let len = descriptor.size();
         let body = download::start(self, descriptor.digest(), 0..len, download::Extent::Whole).await?;
-        crate::image::checked(body, what, len, descriptor.digest())
+        let checked = crate::image::checked(body, what, len, descriptor.digest())?;
+        let (mirrors, digest) = (self.mirrors.clone(), descriptor.digest().clone());
+        Ok(Box::pin(checked.inspect_err(move |error| {
+            if matches!(error, Error::DigestMismatch { .. }) {
+                mirrors.distrust(&digest, &(0..len));
+            }
+        })))
+    }
+
+    /// Tells that the bytes of a range were not what they should be, so that another host is asked next.
+    pub fn distrust(&self, digest: &Digest, range: &Range<u64>) {
+        self.mirrors.distrust(digest, range);
     }
 
     /// Exactly `range` of a blob, unchecked.
@@ -129,7 +153,7 @@ impl Repository {
             return Ok(len);
         }
         // Some proxies drop the header of answers without a body; a range of one byte tells the total as well.
-        let response = self.get_blob(digest, Some(&(0..1))).await?;
+        let response = self.get_blob(digest, Some(&(0..1))).await?.response;
         let range = response
             .headers()
             .get(CONTENT_RANGE)
@@ -157,17 +181,18 @@ impl Repository {
             self.path("blobs", digest.as_ref()),
             self.describe("blob", digest.as_ref()),
         );
-        self.client
-            .send(&Request::new(Method::HEAD, path, access, what))
-            .await
+        let request = Request::new(Method::HEAD, path, access, what);
+        match access {
+            Access::Pull => {
+                let answer = self.mirrors.send(&request, Need::Pull, Some(digest)).await?;
+                Ok(answer.response)
+            }
+            Access::Push => self.client().send(&request, Patience::Full).await,
+        }
     }
 
     /// The answer to a GET of a blob or a part of it.
-    pub(super) async fn get_blob(
-        &self,
-        digest: &Digest,
-        range: Option<&Range<u64>>,
-    ) -> Result<Response, Error> {
+    pub(super) async fn get_blob(&self, digest: &Digest, range: Option<&Range<u64>>) -> Result<Answer, Error> {
         let (path, what) = (
             self.path("blobs", digest.as_ref()),
             self.describe("blob", digest.as_ref()),
@@ -176,7 +201,7 @@ impl Repository {
         if let Some(range) = range {
             request = request.header(RANGE, &super::range::request_header(range))?;
         }
-        self.client.send(&request).await
+        self.mirrors.send(&request, Need::Pull, Some(digest)).await
     }
 
     pub(super) fn describe_blob(&self, digest: &Digest) -> String {
@@ -196,4 +221,19 @@ impl Repository {
         upload.finish(&digest).await?;
         Ok(digest)
     }
+}
+
+/// Reads and checks the answer to a request for a manifest.
+async fn read_manifest(
+    response: Response,
+    what: &str,
+    expected: Option<&Digest>,
+) -> Result<RawManifest, Error> {
+    let told = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let told = told.map(|value| MediaType::from(value.split(';').next().unwrap_or(value).trim()));
+    let bytes = answer::body(response, what, MANIFEST_LEN_MAX).await?;
+    RawManifest::checked(what, bytes, expected, told)
 }

@@ -49,6 +49,7 @@ fn repository(host: &str, credentials: Option<(&str, &str)>) -> Repository {
         &Options {
             plain_http: true,
             credentials,
+            ..Options::default()
         },
     )
     .unwrap()

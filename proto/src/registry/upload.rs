@@ -9,7 +9,7 @@ use reqwest::{Method, Response, Url};
 
 use super::Repository;
 use super::auth::Access;
-use super::client::{Request, Target, UPLOAD_TIMEOUT};
+use super::client::{Patience, Request, Target, UPLOAD_TIMEOUT};
 use super::range::upload_end;
 use crate::image::Error;
 use crate::image::digest::Hasher;
@@ -124,7 +124,7 @@ impl Upload {
             .request(Method::PUT, location, Some(rest))
             .header(CONTENT_TYPE, OCTETS)?;
         request.repeatable = repeatable;
-        match self.repository.client().send(&request).await {
+        match self.repository.client().send(&request, Patience::Full).await {
             Ok(_) => Ok(()),
             // The answer may be lost when the blob is not.
             Err(_) if matches!(self.repository.has_blob(expected).await, Ok(true)) => Ok(()),
@@ -136,7 +136,7 @@ impl Upload {
     pub(crate) async fn abort(mut self) {
         if let Some(location) = self.location.take() {
             let request = self.request(Method::DELETE, location, None);
-            if let Err(error) = self.repository.client().send(&request).await {
+            if let Err(error) = self.repository.client().send(&request, Patience::Full).await {
                 tracing::debug!(%error, "upload could not be withdrawn");
             }
         }
@@ -160,7 +160,7 @@ impl Upload {
         let mut request = Request::new(Method::POST, path, Access::Push, self.what());
         // An empty body makes clients say so; some proxies refuse a POST without a length.
         request.body = Some(Bytes::new());
-        let response = self.repository.client().send(&request).await?;
+        let response = self.repository.client().send(&request, Patience::Full).await?;
         self.location_of(&response)
     }
 
@@ -196,7 +196,7 @@ impl Upload {
             let request = self.request(Method::PATCH, location.clone(), Some(chunk.clone()));
             let request = request.header(CONTENT_TYPE, OCTETS)?;
             let request = request.header(CONTENT_RANGE, &chunk_range(self.sent, chunk.len()))?;
-            let error = match self.repository.client().send(&request).await {
+            let error = match self.repository.client().send(&request, Patience::Full).await {
                 Ok(response) => {
                     self.location = Some(self.location_of(&response)?);
                     self.sent = end;
@@ -227,7 +227,7 @@ impl Upload {
     async fn reached(&self, location: &Url) -> Option<(Url, u64)> {
         let mut request = self.request(Method::GET, location.clone(), None);
         request.repeatable = true;
-        let response = self.repository.client().send(&request).await.ok()?;
+        let response = self.repository.client().send(&request, Patience::Full).await.ok()?;
         let end = response
             .headers()
             .get(RANGE)

@@ -1,0 +1,161 @@
+//! A host that has images: its address, its connections, its health. All images of a process share it.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use reqwest::redirect::{Attempt, Policy};
+use reqwest::{Certificate, ClientBuilder, Identity, Url};
+use tokio::sync::OnceCell;
+
+use super::client::{self, ANSWER_TIMEOUT, network};
+use super::endpoint;
+use super::health::Health;
+use super::hosts::{Capabilities, ClientCertificate, HostSpec, Tls};
+use crate::image::Error;
+
+/// A connection attempt that takes longer is given up: three lost SYN packets take 7 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Idle connections are kept this long: less than the 60 s after which common proxies close theirs.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// Redirects followed: object stores behind registries need one, sometimes two.
+const REDIRECT_COUNT_MAX: usize = 5;
+
+/// A host that has images.
+pub(super) struct Host {
+    /// What errors and credentials call it: host and port.
+    pub(super) name: String,
+    pub(super) capabilities: Capabilities,
+    pub(super) headers: HeaderMap,
+    /// Passwords may go over plain HTTP: asked for, or within this machine.
+    pub(super) plain_http: bool,
+    /// Whose images a mirror is asked for.
+    pub(super) namespace: Option<String>,
+    pub(super) http: reqwest::Client,
+    base: OnceCell<Url>,
+    health: Mutex<Health>,
+}
+
+impl Host {
+    /// A host of the registry `namespace`. `plain_http` is for a host whose address does not tell. Blocking.
+    pub(super) fn new(spec: &HostSpec, namespace: &str, plain_http: bool) -> Result<Self, Error> {
+        let name = spec.base.as_ref().map_or_else(|| namespace.to_owned(), authority);
+        let http = http_client(spec, &name)?;
+        let is_registry = spec.base.is_none()
+            || [namespace, endpoint::api_host(namespace)].contains(&name.as_str());
+        let plain_http = match &spec.base {
+            Some(base) => base.scheme() == "http",
+            None => plain_http,
+        };
+        Ok(Self {
+            plain_http: plain_http || endpoint::is_loopback(&name),
+            base: match (&spec.base, plain_http) {
+                (Some(base), _) => OnceCell::new_with(Some(base.clone())),
+                (None, true) => OnceCell::new_with(Some(endpoint::base(&name, "http")?)),
+                (None, false) => OnceCell::new(),
+            },
+            namespace: (!is_registry).then(|| namespace.to_owned()),
+            name,
+            capabilities: spec.capabilities,
+            headers: spec.headers.clone(),
+            http,
+            health: Mutex::default(),
+        })
+    }
+
+    /// The address of its API, found out at the first call.
+    pub(super) async fn base(&self) -> Result<&Url, Error> {
+        let https = || endpoint::base(&self.name, "https");
+        let found = self.base.get_or_try_init(|| async {
+            if !endpoint::is_loopback(&self.name) {
+                return https();
+            }
+            match self.probe(https()?).await {
+                Err(Error::PlainHttp { .. } | Error::Network { .. }) => {
+                    self.probe(endpoint::base(&self.name, "http")?).await
+                }
+                other => other,
+            }
+        });
+        found.await
+    }
+
+    async fn probe(&self, base: Url) -> Result<Url, Error> {
+        client::execute(self.http.get(base.clone()), &self.name, &self.name, ANSWER_TIMEOUT).await?;
+        Ok(base)
+    }
+
+    pub(super) fn health(&self) -> MutexGuard<'_, Health> {
+        // It is whole at any time, so a panic elsewhere does not spoil it.
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+fn http_client(spec: &HostSpec, name: &str) -> Result<reqwest::Client, Error> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(spec.dial_timeout.unwrap_or(CONNECT_TIMEOUT))
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        // Blobs are bulk data: separate connections share no window and do not stall each other.
+        .http1_only()
+        .referer(false)
+        .redirect(Policy::custom(follow));
+    if endpoint::is_loopback(name) {
+        builder = builder.no_proxy();
+    }
+    builder = secured(builder, &spec.tls)?;
+    builder.build().map_err(|error| network(name, error))
+}
+
+fn secured(mut builder: ClientBuilder, tls: &Tls) -> Result<ClientBuilder, Error> {
+    for path in &tls.authorities {
+        let pem = std::fs::read(path).map_err(Error::file(path))?;
+        let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| bad_pem(path, error))?;
+        if certificates.is_empty() {
+            return Err(Error::invalid(path.display().to_string(), "it holds no certificate in PEM"));
+        }
+        builder = builder.tls_certs_merge(certificates);
+    }
+    // TLS shows one certificate; the first that is configured.
+    if let Some(ClientCertificate { certificate, key }) = tls.client.first() {
+        let mut pem = std::fs::read(certificate).map_err(Error::file(certificate))?;
+        if let Some(key) = key {
+            pem.push(b'\n');
+            pem.extend(std::fs::read(key).map_err(Error::file(key))?);
+        }
+        let identity = Identity::from_pem(&pem).map_err(|error| bad_pem(certificate, error))?;
+        builder = builder.identity(identity);
+    }
+    Ok(builder.tls_danger_accept_invalid_certs(tls.skip_verify))
+}
+
+fn bad_pem(path: &Path, error: reqwest::Error) -> Error {
+    Error::invalid(
+        path.display().to_string(),
+        &format!("{}; hint: it must be PEM", error.without_url()),
+    )
+}
+
+/// Follows redirects, but never from HTTPS down to plain HTTP.
+fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+    let was_secure = attempt
+        .previous()
+        .last()
+        .is_some_and(|url| url.scheme() == "https");
+    if was_secure && attempt.url().scheme() != "https" {
+        return attempt.error("redirect from HTTPS to plain HTTP");
+    }
+    match attempt.previous().len() > REDIRECT_COUNT_MAX {
+        true => attempt.error("too many redirects"),
+        false => attempt.follow(),
+    }
+}

@@ -1,0 +1,72 @@
+//! What all images of a process know about registries: which hosts have their images, and how those do.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::host::Host;
+use super::hosts::{self, Hosts};
+use crate::image::Error;
+
+/// How registries are reached by all images of a process. They share connections and the health of hosts through it.
+#[derive(Default)]
+pub struct Network {
+    hosts_dir: Option<PathBuf>,
+    known: Mutex<HashMap<(String, bool), Known>>,
+}
+
+/// The hosts of a registry.
+#[derive(Clone)]
+pub(super) struct HostList {
+    /// In the order to ask them.
+    pub(super) mirrors: Vec<Arc<Host>>,
+    /// The registry itself.
+    pub(super) server: Arc<Host>,
+}
+
+/// The hosts of a registry, and what was said of them when they were made.
+struct Known {
+    said: Hosts,
+    hosts: HostList,
+}
+
+impl Network {
+    /// Finds mirrors in a folder of containerd's `hosts.toml` files, such as `/etc/containerd/certs.d`, if there is one.
+    pub fn new(hosts_dir: Option<PathBuf>) -> Self {
+        Self {
+            hosts_dir,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The hosts of the registry `namespace`. Made anew when the files say something else than before. Blocking.
+    pub(super) fn hosts(&self, namespace: &str, plain_http: bool) -> Result<HostList, Error> {
+        let said = hosts::find(self.hosts_dir.as_deref(), namespace)?;
+        let key = (namespace.to_owned(), plain_http);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&key).filter(|known| known.said == said) {
+            return Ok(known.hosts.clone());
+        }
+        let host = |spec| Ok::<_, Error>(Arc::new(Host::new(spec, namespace, plain_http)?));
+        let hosts = HostList {
+            mirrors: said.mirrors.iter().map(host).collect::<Result<_, _>>()?,
+            server: host(&said.server)?,
+        };
+        let fresh = Known {
+            said,
+            hosts: hosts.clone(),
+        };
+        known.insert(key, fresh);
+        Ok(hosts)
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Network")
+            .field("hosts_dir", &self.hosts_dir)
+            .finish_non_exhaustive()
+    }
+}
