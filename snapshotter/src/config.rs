@@ -194,11 +194,23 @@ impl Default for Fetch {
 }
 
 /// Reaching registries.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Registry {
     /// Hosts, with port, that speak plain HTTP.
     pub plain_http: Vec<String>,
+    /// Folder of containerd's `hosts.toml` files. Empty: none.
+    pub hosts_dir: PathBuf,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        // Where containerd's documentation puts them, and most installers do.
+        Self {
+            plain_http: Vec::new(),
+            hosts_dir: "/etc/containerd/certs.d".into(),
+        }
+    }
 }
 
 impl Default for Config {
@@ -278,6 +290,10 @@ impl Config {
                 "registry.plain_http",
                 &format!("{host:?} must be host or host:port"),
             );
+        }
+        let hosts_dir = &self.registry.hosts_dir;
+        if !hosts_dir.as_os_str().is_empty() && !hosts_dir.is_absolute() {
+            return value("registry.hosts_dir", "it must be an absolute path, or empty");
         }
         Ok(())
     }

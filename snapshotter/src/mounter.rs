@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fuse::{Filler, ImageId, ImageSpec, ImageStatus, Server, ServerConfig, TierChoice};
 use proto::image::{ImageSource, Location, Options};
+use proto::registry::Network;
 
 use crate::config::Registry;
 
@@ -60,6 +61,7 @@ pub trait Mounter: Send + Sync + 'static {
 pub struct FuseMounter {
     server: Arc<Server>,
     registry: Registry,
+    network: Arc<Network>,
     filler: Option<Filler>,
 }
 
@@ -74,6 +76,7 @@ impl FuseMounter {
         let server = blocking(move || Ok(Server::mount_node(&config, runtime)?)).await?;
         Ok(Self {
             server: Arc::new(server),
+            network: network(&registry),
             registry,
             filler,
         })
@@ -93,7 +96,7 @@ impl FuseMounter {
 impl Mounter for FuseMounter {
     async fn mount(&self, image: &Image) -> Result<PathBuf, MountError> {
         let location: Location = image.reference.parse()?;
-        let source = ImageSource::open(&location, &options(&location, &self.registry)).await?;
+        let source = ImageSource::open(&location, &options(&location, &self.registry, &self.network)).await?;
         let (id, bootstrap) = (image.id, image.bootstrap.clone());
         let server = Arc::clone(&self.server);
         blocking(move || {
@@ -150,14 +153,21 @@ async fn blocking<T: Send + 'static>(
         .unwrap_or(Err(MountError::Stopping))
 }
 
+/// What all images share to reach registries.
+pub fn network(registry: &Registry) -> Arc<Network> {
+    let hosts_dir = (!registry.hosts_dir.as_os_str().is_empty()).then(|| registry.hosts_dir.clone());
+    Arc::new(Network::new(hosts_dir))
+}
+
 /// How to reach the place of an image.
-pub fn options(location: &Location, registry: &Registry) -> Options {
+pub fn options(location: &Location, registry: &Registry, network: &Arc<Network>) -> Options {
     let plain_http = match location {
         Location::Docker(reference) => registry.plain_http.contains(&reference.host),
         _ => false,
     };
     Options {
         plain_http,
+        network: Arc::clone(network),
         ..Options::default()
     }
 }

@@ -48,6 +48,7 @@ impl Access {
         Options {
             plain_http: self.plain_http,
             credentials: creds.cloned().map(Into::into),
+            ..Options::default()
         }
     }
 }

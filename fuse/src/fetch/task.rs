@@ -79,10 +79,21 @@ impl Supply {
             let landing = supply.unpack(&charted, led.number, &bytes);
             if let Some(error) = landing.as_ref().map_or_else(Some, |cargo| cargo.refused.as_ref()) {
                 tracing::warn!(blob = %charted.lot.blob.shape().id, unit = led.number, %error, "a source gave bad bytes");
+                supply.distrust(&charted, led.number);
             }
             led.lead.land(landing.map(Arc::new));
             drop(decoder);
         });
+    }
+
+    /// Tells the source that a unit's bytes were bad.
+    fn distrust(&self, charted: &Charted, number: u32) {
+        let first = self.chunks(charted, number).next();
+        if let Some(Stored { span, .. }) = first.and_then(|chunk| stored(charted, number, &chunk)) {
+            let end = span.offset.saturating_add(u64::from(span.len));
+            let blob = charted.lot.blob.shape().id.to_string();
+            self.spec.source.distrust(&blob, span.offset..end);
+        }
     }
 
     /// Expands a unit, and verifies and stores those of its chunks that are not in the cache.

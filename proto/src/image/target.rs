@@ -54,7 +54,9 @@ impl ImageTarget {
     pub async fn create(location: &Location, options: &Options) -> Result<Self, Error> {
         let (files, tag) = match location {
             Location::Docker(reference) => {
-                let repository = Repository::new(&reference.host, &reference.repository, options)?;
+                let (named, options) = (reference.clone(), options.clone());
+                let repository =
+                    blocking(move || Repository::new(&named.host, &named.repository, &options)).await?;
                 return Ok(Self {
                     place: Place::Registry {
                         repository,

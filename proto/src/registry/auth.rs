@@ -9,10 +9,10 @@ use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::answer;
 use super::challenge::Challenge;
 use super::client::{self, ANSWER_TIMEOUT};
 use super::credentials::{self, Credentials};
-use super::answer;
 use super::host::Host;
 use crate::image::{Error, blocking};
 

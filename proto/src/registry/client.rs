@@ -133,7 +133,9 @@ impl Client {
         // A token is for the registry alone, never for a store that it sends us to.
         let trusted = url.origin() == base.origin();
         let mut authorization = auth.current(request.access).filter(|_| trusted);
-        let mut response = self.execute(request, &url, authorization.as_ref(), timeout).await?;
+        let mut response = self
+            .execute(request, &url, authorization.as_ref(), timeout)
+            .await?;
         if response.status() == StatusCode::UNAUTHORIZED && trusted {
             let values = response.headers().get_all(WWW_AUTHENTICATE).iter();
             let challenges: Vec<_> = values
@@ -149,7 +151,9 @@ impl Client {
                 )
                 .await?;
             authorization = Some(renewed);
-            response = self.execute(request, &url, authorization.as_ref(), timeout).await?;
+            response = self
+                .execute(request, &url, authorization.as_ref(), timeout)
+                .await?;
         }
         if response.status() == StatusCode::FORBIDDEN && trusted {
             // Some registries say so of an outdated token: the next request starts anew.
@@ -185,7 +189,10 @@ impl Client {
         headers.extend(request.headers.clone());
         // Blobs are to arrive as they are stored.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let mut builder = host.http.request(request.method.clone(), url.clone()).headers(headers);
+        let mut builder = host
+            .http
+            .request(request.method.clone(), url.clone())
+            .headers(headers);
         if let Some(authorization) = authorization {
             builder = authorization.apply(builder);
         }

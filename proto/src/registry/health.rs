@@ -123,7 +123,10 @@ impl Ledger {
             self.suspicions.retain(|_, until| *until > now);
         }
         // Beyond the limit a suspicion costs its retry again, no more.
-        if let Some(until) = now.checked_add(wait).filter(|_| self.suspicions.len() < SUSPICION_COUNT_MAX) {
+        if let Some(until) = now
+            .checked_add(wait)
+            .filter(|_| self.suspicions.len() < SUSPICION_COUNT_MAX)
+        {
             self.suspicions.insert((host, digest.clone()), until);
         }
     }
@@ -135,7 +138,12 @@ impl Ledger {
 
     /// The hosts in the order to ask them for a blob: the given order, but first those against which nothing is
     /// known, then those that are set back, then those that are suspected, soonest free first.
-    pub(super) fn order(&self, hosts: &[(usize, Health)], digest: Option<&Digest>, now: Instant) -> Vec<usize> {
+    pub(super) fn order(
+        &self,
+        hosts: &[(usize, Health)],
+        digest: Option<&Digest>,
+        now: Instant,
+    ) -> Vec<usize> {
         let mut order: Vec<_> = (hosts.iter())
             .map(|(host, health)| {
                 let suspected = digest.and_then(|digest| self.suspected(*host, digest, now));

@@ -42,8 +42,8 @@ impl Host {
     pub(super) fn new(spec: &HostSpec, namespace: &str, plain_http: bool) -> Result<Self, Error> {
         let name = spec.base.as_ref().map_or_else(|| namespace.to_owned(), authority);
         let http = http_client(spec, &name)?;
-        let is_registry = spec.base.is_none()
-            || [namespace, endpoint::api_host(namespace)].contains(&name.as_str());
+        let is_registry =
+            spec.base.is_none() || [namespace, endpoint::api_host(namespace)].contains(&name.as_str());
         let plain_http = match &spec.base {
             Some(base) => base.scheme() == "http",
             None => plain_http,
@@ -82,7 +82,13 @@ impl Host {
     }
 
     async fn probe(&self, base: Url) -> Result<Url, Error> {
-        client::execute(self.http.get(base.clone()), &self.name, &self.name, ANSWER_TIMEOUT).await?;
+        client::execute(
+            self.http.get(base.clone()),
+            &self.name,
+            &self.name,
+            ANSWER_TIMEOUT,
+        )
+        .await?;
         Ok(base)
     }
 
@@ -121,7 +127,10 @@ fn secured(mut builder: ClientBuilder, tls: &Tls) -> Result<ClientBuilder, Error
         let pem = std::fs::read(path).map_err(Error::file(path))?;
         let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| bad_pem(path, error))?;
         if certificates.is_empty() {
-            return Err(Error::invalid(path.display().to_string(), "it holds no certificate in PEM"));
+            return Err(Error::invalid(
+                path.display().to_string(),
+                "it holds no certificate in PEM",
+            ));
         }
         builder = builder.tls_certs_merge(certificates);
     }

@@ -147,7 +147,9 @@ impl Mirrors {
     /// The bytes of a range were not what they should be: whoever sent them is not asked for this blob for a while.
     pub(super) fn distrust(&self, digest: &Digest, range: &Range<u64>) {
         let mut ledger = self.ledger();
-        let Some(host) = ledger.sender(digest, range) else { return };
+        let Some(host) = ledger.sender(digest, range) else {
+            return;
+        };
         ledger.suspect(host, digest, Blame::Bytes, Instant::now());
         let name = &self.client(host).host.name;
         tracing::warn!(host = name, blob = %digest, ?range, "a host gave bad bytes");

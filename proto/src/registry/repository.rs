@@ -84,7 +84,11 @@ impl Repository {
         ];
         // In one header: some registries read only the first.
         let request = request.header(ACCEPT, &accepted.join(", "))?;
-        let need = if expected.is_some() { Need::Pull } else { Need::Resolve };
+        let need = if expected.is_some() {
+            Need::Pull
+        } else {
+            Need::Resolve
+        };
         let mut tries_left = self.mirrors.count();
         loop {
             tries_left -= 1;
@@ -192,7 +196,11 @@ impl Repository {
     }
 
     /// The answer to a GET of a blob or a part of it.
-    pub(super) async fn get_blob(&self, digest: &Digest, range: Option<&Range<u64>>) -> Result<Answer, Error> {
+    pub(super) async fn get_blob(
+        &self,
+        digest: &Digest,
+        range: Option<&Range<u64>>,
+    ) -> Result<Answer, Error> {
         let (path, what) = (
             self.path("blobs", digest.as_ref()),
             self.describe("blob", digest.as_ref()),

@@ -2,6 +2,7 @@
 
 mod authorization;
 mod faults;
+mod mirrors;
 mod real;
 mod script;
 mod uploads;

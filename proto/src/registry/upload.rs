@@ -227,7 +227,12 @@ impl Upload {
     async fn reached(&self, location: &Url) -> Option<(Url, u64)> {
         let mut request = self.request(Method::GET, location.clone(), None);
         request.repeatable = true;
-        let response = self.repository.client().send(&request, Patience::Full).await.ok()?;
+        let response = self
+            .repository
+            .client()
+            .send(&request, Patience::Full)
+            .await
+            .ok()?;
         let end = response
             .headers()
             .get(RANGE)

@@ -11,7 +11,7 @@ use fuse::{ImageId, ImageSpec, Server, ServerConfig};
 use proto::image::{ImageSource, Location, Login, Platform};
 use proto::lazy;
 use snapshotter::config::Registry;
-use snapshotter::mounter::options;
+use snapshotter::mounter::{network, options};
 use snapshotter::resolve::resolve;
 use tempfile::TempDir;
 
@@ -128,7 +128,7 @@ fn free_folder(dir: &Path) -> anyhow::Result<PathBuf> {
 
 /// Opens the image and writes its bootstrap to a file.
 async fn fetch(registry: &Registry, arguments: &Arguments, bootstrap: &Path) -> anyhow::Result<ImageSource> {
-    let mut options = options(&arguments.image, registry);
+    let mut options = options(&arguments.image, registry, &network(registry));
     options.plain_http |= arguments.plain_http;
     options.credentials = arguments.creds.clone().map(Into::into);
     let source = ImageSource::open(&arguments.image, &options).await?;

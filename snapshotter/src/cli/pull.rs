@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use proto::image::{Location, Login, Platform};
-use snapshotter::mounter::options;
+use snapshotter::mounter::{network, options};
 use snapshotter::pull::{Options, Progress, Pulled, Silent, pull};
 
 use self::bars::Bars;
@@ -48,7 +48,7 @@ pub(super) struct Arguments {
 pub(super) fn run(settings: &Settings, arguments: Arguments) -> anyhow::Result<()> {
     let config = settings.config()?;
     start_logging(&config)?;
-    let mut source = options(&arguments.image, &config.registry);
+    let mut source = options(&arguments.image, &config.registry, &network(&config.registry));
     source.plain_http |= arguments.plain_http;
     source.credentials = arguments.creds.map(Into::into);
     let options = Options {

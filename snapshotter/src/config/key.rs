@@ -76,6 +76,12 @@ const KEYS: &[Key] = &[
         meaning: "Registries, as \"host:port\", that are reached without TLS. Loopback hosts need no entry.",
         example: None,
     },
+    Key {
+        name: "registry.hosts_dir",
+        meaning: "Folder with a hosts.toml per registry, as containerd reads them: mirrors, certificates, headers. \
+                  It may be absent; empty means that none is read.",
+        example: None,
+    },
 ];
 
 /// Columns of a comment in the sample.

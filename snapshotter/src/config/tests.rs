@@ -90,6 +90,7 @@ fn unreadable_files(#[case] text: &str, #[case] named: &str) {
 #[case("run_dir = \"/with,comma\"", "run_dir")]
 #[case("[fuse]\nthreads = 0", "fuse.threads")]
 #[case("[fuse]\nread_deadline = \"0s\"", "fuse.read_deadline")]
+#[case("[registry]\nhosts_dir = \"certs.d\"", "registry.hosts_dir")]
 #[case("[registry]\nplain_http = [\"http://host\"]", "registry.plain_http")]
 fn senseless_values(#[case] text: &str, #[case] named: &str) {
     let error = Config::parse(text).unwrap().check().unwrap_err();

@@ -78,7 +78,9 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Hosts, Error> {
     let invalid = |reason: String| {
         Error::invalid(
             path.display().to_string(),
-            &format!("{reason}; hint: containerd reads this file too, its documentation of hosts.toml has the keys"),
+            &format!(
+                "{reason}; hint: containerd reads this file too, its documentation of hosts.toml has the keys"
+            ),
         )
     };
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -86,7 +88,11 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Hosts, Error> {
     let mirrors = match table.remove("host") {
         Some(toml::Value::Table(hosts)) => hosts,
         None => toml::Table::new(),
-        Some(_) => return Err(invalid("`host` must hold tables, such as [host.\"https://mirror\"]".to_owned())),
+        Some(_) => {
+            return Err(invalid(
+                "`host` must hold tables, such as [host.\"https://mirror\"]".to_owned(),
+            ));
+        }
     };
     let server = match table.remove("server") {
         Some(toml::Value::String(server)) if !server.is_empty() => Some(server),
@@ -97,21 +103,26 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Hosts, Error> {
     let mirrors = mirrors
         .into_iter()
         .map(|(address, table)| {
-            host(Some(&address), table, folder).map_err(|reason| invalid(format!("host {address:?}: {reason}")))
+            host(Some(&address), table, folder)
+                .map_err(|reason| invalid(format!("host {address:?}: {reason}")))
         })
         .collect::<Result<_, _>>()?;
     Ok(Hosts { mirrors, server })
 }
 
 fn host(address: Option<&str>, table: toml::Value, folder: &Path) -> Result<HostSpec, String> {
-    let entry: Entry = table.try_into().map_err(|error: toml::de::Error| error.to_string())?;
+    let entry: Entry = table
+        .try_into()
+        .map_err(|error: toml::de::Error| error.to_string())?;
     let base = address
         .map(|address| base(address, entry.override_path))
         .transpose()?;
     let dial_timeout = entry
         .dial_timeout
         .filter(|text| !text.is_empty())
-        .map(|text| humantime::parse_duration(&text).map_err(|error| format!("dial_timeout {text:?}: {error}")))
+        .map(|text| {
+            humantime::parse_duration(&text).map_err(|error| format!("dial_timeout {text:?}: {error}"))
+        })
         .transpose()?;
     let can = |what| entry.capabilities.iter().any(|capability| capability == what);
     Ok(HostSpec {
@@ -136,13 +147,20 @@ fn base(address: &str, override_path: bool) -> Result<Url, String> {
         true => address.to_owned(),
         false => {
             let host = address.split('/').next().unwrap_or(address);
-            let scheme = if endpoint::is_loopback(host) { "http" } else { "https" };
+            let scheme = if endpoint::is_loopback(host) {
+                "http"
+            } else {
+                "https"
+            };
             format!("{scheme}://{address}")
         }
     };
-    let mut url = Url::parse(&full).map_err(|error| format!("the address {address:?} is not valid: {error}"))?;
+    let mut url =
+        Url::parse(&full).map_err(|error| format!("the address {address:?} is not valid: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(format!("the address {address:?} must begin with https:// or http://"));
+        return Err(format!(
+            "the address {address:?} must begin with https:// or http://"
+        ));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("a password in an address would show in logs; keep it in a credential file".to_owned());
@@ -165,7 +183,10 @@ fn clients(clients: Clients, folder: &Path) -> Result<Vec<ClientCertificate>, St
     };
     let pair = |strings: Strings| match strings.into_vec().as_slice() {
         [certificate] => Ok((certificate.clone(), None)),
-        [certificate, key] => Ok((certificate.clone(), Some(key.clone()).filter(|key| !key.is_empty()))),
+        [certificate, key] => Ok((
+            certificate.clone(),
+            Some(key.clone()).filter(|key| !key.is_empty()),
+        )),
         _ => Err("each `client` is a file, or a pair of certificate and key".to_owned()),
     };
     list.into_iter()
@@ -182,11 +203,13 @@ fn clients(clients: Clients, folder: &Path) -> Result<Vec<ClientCertificate>, St
 fn headers(table: BTreeMap<String, Strings>) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, values) in table {
-        let parsed: HeaderName = name.parse().map_err(|_| format!("{name:?} is no name of a header"))?;
+        let parsed: HeaderName = name
+            .parse()
+            .map_err(|_| format!("{name:?} is no name of a header"))?;
         for value in values.into_vec() {
             // Values are not repeated in errors: they may be secrets.
-            let mut value =
-                HeaderValue::from_str(&value).map_err(|_| format!("the value of header {name:?} is not valid"))?;
+            let mut value = HeaderValue::from_str(&value)
+                .map_err(|_| format!("the value of header {name:?} is not valid"))?;
             value.set_sensitive(true);
             headers.append(parsed.clone(), value);
         }

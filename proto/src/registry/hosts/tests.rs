@@ -102,13 +102,19 @@ fn what_cannot_be_meant_is_refused_with_a_reason() {
         ("[host.\"ftp://a\"]", "https://"),
         ("[host.\"https://me:pw@a.io\"]", "password"),
         ("[host.\"https://a.io\"]\ndial_timeout = \"soon\"", "dial_timeout"),
-        ("[host.\"https://a.io\"]\nclient = [[\"a\", \"b\", \"c\"]]", "client"),
+        (
+            "[host.\"https://a.io\"]\nclient = [[\"a\", \"b\", \"c\"]]",
+            "client",
+        ),
         ("[host.\"https://a.io\".header]\n\"a b\" = \"1\"", "a b"),
         ("[host.\"https://a.io\".header]\nx = \"secret\\u0001\"", "x"),
         ("server = ", "hosts.toml"),
     ] {
         let error = refused(text);
-        assert!(error.contains(word) && error.contains("hint: "), "{text}: {error}");
+        assert!(
+            error.contains(word) && error.contains("hint: "),
+            "{text}: {error}"
+        );
         assert!(!error.contains("secret") && !error.contains("pw"), "{error}");
     }
 }
