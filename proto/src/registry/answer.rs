@@ -43,6 +43,11 @@ pub(super) async fn error(response: Response, what: &str, host: &str) -> Error {
             place,
             retry_after: retry_after.map(Duration::from_secs),
         },
+        // With a time to wait it is no failure but a request to come later.
+        StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => Error::Throttled {
+            place,
+            retry_after: retry_after.map(Duration::from_secs),
+        },
         status if status.is_server_error() => Error::Server {
             place,
             status: status.as_u16(),

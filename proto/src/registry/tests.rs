@@ -5,6 +5,7 @@ mod faults;
 mod mirrors;
 mod real;
 mod script;
+mod tls;
 mod uploads;
 
 use bytes::Bytes;

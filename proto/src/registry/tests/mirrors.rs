@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use bytes::Bytes;
 use oci_spec::image::MediaType;
 use tempfile::TempDir;
@@ -57,7 +57,7 @@ async fn dead() -> String {
 #[tokio::test]
 async fn a_mirror_that_is_down_is_passed_over_and_then_left_alone() {
     let blob = noise(1000);
-    let failing = Server::start(|_| answer(503, &[], "")).await;
+    let failing = Server::start(|_| answer(503, &[(RETRY_AFTER, "60")], "")).await;
     let (mirror, upstream, dead) = (good(&blob).await, good(&blob).await, dead().await);
     let text = format!(
         "[host.\"http://{dead}\"]\n[host.\"http://{}\"]\n[host.\"http://{}\"]\n",
