@@ -88,8 +88,11 @@ impl Supply {
 
     /// Tells the source that a unit's bytes were bad.
     fn distrust(&self, charted: &Charted, number: u32) {
-        let first = self.chunks(charted, number).next();
-        if let Some(Stored { span, .. }) = first.and_then(|chunk| stored(charted, number, &chunk)) {
+        let Some(chunk) = self.chunks(charted, number).next() else {
+            return;
+        };
+        if let Ok(piece) = charted.map.piece(&chunk) {
+            let span = piece.unit.stored;
             let end = span.offset.saturating_add(u64::from(span.len));
             let blob = charted.lot.blob.shape().id.to_string();
             self.spec.source.distrust(&blob, span.offset..end);
