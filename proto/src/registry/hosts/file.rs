@@ -104,7 +104,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Hosts, Error> {
         .into_iter()
         .map(|(address, table)| {
             host(Some(&address), table, folder)
-                .map_err(|reason| invalid(format!("host {address:?}: {reason}")))
+                .map_err(|reason| invalid(format!("host {:?}: {reason}", shown(&address))))
         })
         .collect::<Result<_, _>>()?;
     Ok(Hosts { mirrors, server })
@@ -141,6 +141,11 @@ fn host(address: Option<&str>, table: toml::Value, folder: &Path) -> Result<Host
     })
 }
 
+/// An address without what stands before the `@`, which may be a password.
+fn shown(address: &str) -> &str {
+    address.rsplit_once('@').map_or(address, |(_, rest)| rest)
+}
+
 /// The API's address: `/v2/` is appended unless the path is to be taken as it is.
 fn base(address: &str, override_path: bool) -> Result<Url, String> {
     let full = match address.contains("://") {
@@ -155,11 +160,12 @@ fn base(address: &str, override_path: bool) -> Result<Url, String> {
             format!("{scheme}://{address}")
         }
     };
-    let mut url =
-        Url::parse(&full).map_err(|error| format!("the address {address:?} is not valid: {error}"))?;
+    let mut url = Url::parse(&full)
+        .map_err(|error| format!("the address {:?} is not valid: {error}", shown(address)))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(format!(
-            "the address {address:?} must begin with https:// or http://"
+            "the address {:?} must begin with https:// or http://",
+            shown(address)
         ));
     }
     if !url.username().is_empty() || url.password().is_some() {
