@@ -1,6 +1,6 @@
 //! Fetching: how much of a line is used, and what readers pay while an image is filled.
 //!
-//! The line is a model in this process ([`line`]): it has neither HTTP nor sockets, so the figures are those of the
+//! The line is a model in this process ([`mod@line`]): it has neither HTTP nor sockets, so the figures are those of the
 //! engine, the cache and FUSE.
 
 pub mod line;
