@@ -151,8 +151,8 @@ impl Hints {
 
 impl FileHint {
     fn read(file: File) -> Result<Self, &'static str> {
-        if file.path.len() > PATH_LEN_MAX || file.path.contains('\0') {
-            return Err("the path is longer than 4095 bytes or has a NUL");
+        if file.path.contains('\0') {
+            return Err("the path has a NUL");
         }
         let mut path = String::with_capacity(file.path.len() + 1);
         for part in file.path.split('/').filter(|part| !matches!(*part, "" | ".")) {
@@ -164,6 +164,10 @@ impl FileHint {
         }
         if path.is_empty() {
             path.push('/');
+        }
+        // As it is kept, not as it was written: what was read can be written.
+        if path.len() > PATH_LEN_MAX {
+            return Err("the path is longer than 4095 bytes");
         }
         let ranges = file.ranges.into_iter().map(|[offset, len]| {
             let end = offset.checked_add(len).filter(|_| len > 0);
@@ -263,6 +267,15 @@ mod tests {
             refusal(&" ".repeat(TEXT_LEN_MAX + 1)),
             "hints have more than 4194304 bytes"
         );
+    }
+
+    #[test]
+    fn the_longest_path_can_be_written_again() {
+        let longest = "a".repeat(PATH_LEN_MAX - 1);
+        let hints = Hints::parse(list(&format!(r#"{{"path":"{longest}"}}"#)).as_bytes()).unwrap();
+        assert_eq!(Hints::parse(&hints.to_json().unwrap()).unwrap(), hints);
+        let error = refusal(&list(&format!(r#"{{"path":"{longest}a"}}"#)));
+        assert!(error.contains("4095 bytes"), "{error}");
     }
 
     proptest! {
