@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fuse::{Filler, ImageId, ImageSpec, ImageStatus, Server, ServerConfig, TierChoice};
 use proto::image::{ImageSource, Location, Options};
 use proto::registry::Network;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Registry;
 
@@ -63,6 +64,8 @@ pub struct FuseMounter {
     registry: Registry,
     network: Arc<Network>,
     filler: Option<Filler>,
+    /// Calls to the server that run to their end even when nobody waits for them any more.
+    calls: TaskTracker,
 }
 
 impl FuseMounter {
@@ -73,8 +76,10 @@ impl FuseMounter {
         filler: Option<Filler>,
     ) -> Result<Self, MountError> {
         let runtime = tokio::runtime::Handle::current();
-        let server = blocking(move || Ok(Server::mount_node(&config, runtime)?)).await?;
+        let calls = TaskTracker::new();
+        let server = blocking(&calls, move || Ok(Server::mount_node(&config, runtime)?)).await?;
         Ok(Self {
+            calls,
             server: Arc::new(server),
             network: network(&registry),
             registry,
@@ -82,11 +87,13 @@ impl FuseMounter {
         })
     }
 
-    /// Unmounts the session and with it all images.
+    /// Unmounts the session and with it all images, when the calls that were begun are done.
     pub async fn stop(self) -> Result<(), MountError> {
+        self.calls.close();
+        self.calls.wait().await;
         match Arc::try_unwrap(self.server) {
-            Ok(server) => blocking(move || Ok(server.unmount()?)).await,
-            // An image is being added: the mount ends with the last holder.
+            Ok(server) => blocking(&self.calls, move || Ok(server.unmount()?)).await,
+            // Somebody else holds the server: the mount ends with the last holder.
             Err(_) => Err(MountError::Stopping),
         }
     }
@@ -99,7 +106,7 @@ impl Mounter for FuseMounter {
         let source = ImageSource::open(&location, &options(&location, &self.registry, &self.network)).await?;
         let (id, bootstrap) = (image.id, image.bootstrap.clone());
         let server = Arc::clone(&self.server);
-        blocking(move || {
+        blocking(&self.calls, move || {
             server.add(ImageSpec {
                 id,
                 bootstrap,
@@ -112,7 +119,7 @@ impl Mounter for FuseMounter {
 
     async fn unmount(&self, id: ImageId) {
         let server = Arc::clone(&self.server);
-        let removing = blocking(move || {
+        let removing = blocking(&self.calls, move || {
             server.remove(id);
             Ok(())
         });
@@ -123,7 +130,7 @@ impl Mounter for FuseMounter {
 
     async fn reclaim(&self, keep: Vec<PathBuf>) -> Result<usize, MountError> {
         let server = Arc::clone(&self.server);
-        blocking(move || Ok(server.reclaim(&keep)?)).await
+        blocking(&self.calls, move || Ok(server.reclaim(&keep)?)).await
     }
 
     fn fill(&self, id: ImageId) {
@@ -146,9 +153,11 @@ impl Mounter for FuseMounter {
 
 /// Runs what reads files or talks to the kernel where it holds up nobody.
 async fn blocking<T: Send + 'static>(
+    calls: &TaskTracker,
     work: impl FnOnce() -> Result<T, MountError> + Send + 'static,
 ) -> Result<T, MountError> {
-    tokio::task::spawn_blocking(work)
+    calls
+        .spawn_blocking(work)
         .await
         .unwrap_or(Err(MountError::Stopping))
 }
