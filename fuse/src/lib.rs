@@ -12,6 +12,7 @@
 //! | `device` | blobs as devices, laid out by an image's chunk table |
 //! | `erofs` | images as mounts of the kernel's EROFS |
 //! | `cache` | chunks on disk, with what is known of them |
+//! | [`mountinfo`] | the kernel's list of mounts |
 //! | `mapping` | memory maps |
 //!
 //! A read looks up its chunks in `tree`. If `cache` has them all it is answered at once; else `fetch` waits for them
@@ -28,6 +29,7 @@ mod fixture;
 mod image;
 mod mapping;
 mod mount;
+pub mod mountinfo;
 pub mod server;
 mod session;
 pub mod source;

@@ -17,35 +17,40 @@ const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 static IS_REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// As `FileExt::read_exact_at`.
-pub(super) fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> io::Result<()> {
-    while !out.is_empty() && !IS_REFUSED.load(Ordering::Relaxed) {
-        match preadv2(file, &mut [IoSliceMut::new(out)], offset, DONT_CACHE) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => {
-                out = out.get_mut(count..).unwrap_or_default();
-                offset += count as u64;
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => check(errno)?,
-        }
-    }
-    file.read_exact_at(out, offset)
+pub(super) fn read_exact_at(file: &File, out: &mut [u8], offset: u64) -> io::Result<()> {
+    let done = advance(out.len(), io::ErrorKind::UnexpectedEof, |done| {
+        let rest = &mut [IoSliceMut::new(&mut out[done..])];
+        preadv2(file, rest, offset + done as u64, DONT_CACHE)
+    })?;
+    file.read_exact_at(&mut out[done..], offset + done as u64)
 }
 
 /// As `FileExt::write_all_at`.
-pub(super) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
-    while !bytes.is_empty() && !IS_REFUSED.load(Ordering::Relaxed) {
-        match pwritev2(file, &[IoSlice::new(bytes)], offset, DONT_CACHE) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                bytes = bytes.get(count..).unwrap_or_default();
-                offset += count as u64;
-            }
+pub(super) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let done = advance(bytes.len(), io::ErrorKind::WriteZero, |done| {
+        let rest = &[IoSlice::new(&bytes[done..])];
+        pwritev2(file, rest, offset + done as u64, DONT_CACHE)
+    })?;
+    file.write_all_at(&bytes[done..], offset + done as u64)
+}
+
+/// Repeats a step, which is told how many bytes are done and does some more, until `len` are done or the flag is
+/// refused. Returns how many are done.
+fn advance(
+    len: usize,
+    none: io::ErrorKind,
+    mut step: impl FnMut(usize) -> rustix::io::Result<usize>,
+) -> io::Result<usize> {
+    let mut done = 0;
+    while done < len && !IS_REFUSED.load(Ordering::Relaxed) {
+        match step(done) {
+            Ok(0) => return Err(none.into()),
+            Ok(count) => done += count,
             Err(Errno::INTR) => {}
             Err(errno) => check(errno)?,
         }
     }
-    file.write_all_at(bytes, offset)
+    Ok(done)
 }
 
 /// Remembers a refusal of the flag; gives other errors back.

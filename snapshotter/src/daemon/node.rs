@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use fuse::mountinfo;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
@@ -147,7 +148,7 @@ pub(super) fn detach_stale(mountpoint: &Path) -> Result<(), NodeError> {
     let real = mountpoint
         .file_name()
         .map_or(real.clone(), |name| real.join(name));
-    let list = Path::new("/proc/self/mountinfo");
+    let list = Path::new(mountinfo::PATH);
     let mounts = fs::read_to_string(list).map_err(failed("read", list))?;
     for _ in fuse_mounts(&mounts).filter(|mounted| *mounted == real) {
         tracing::warn!(path = %mountpoint.display(), "detaching the mount of a daemon that died");
@@ -161,23 +162,11 @@ pub(super) fn detach_stale(mountpoint: &Path) -> Result<(), NodeError> {
     }
 }
 
-/// Places of FUSE file systems in the kernel's list: the fifth field is the place, the first after a dash the type.
-fn fuse_mounts(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
-    mountinfo.lines().filter_map(|line| {
-        let (mount, file_system) = line.split_once(" - ")?;
-        let fs_type = file_system.split(' ').next()?;
-        let place = mount.split(' ').nth(4)?;
-        (fs_type == "fuse" || fs_type.starts_with("fuse.")).then(|| unescape(place).into())
+/// Places of FUSE file systems in the kernel's list.
+fn fuse_mounts(mounts: &str) -> impl Iterator<Item = PathBuf> {
+    mountinfo::targets(mounts, |fs_type| {
+        fs_type == "fuse" || fs_type.starts_with("fuse.")
     })
-}
-
-/// The kernel writes blanks and backslashes in paths as three octal digits.
-fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (escaped, plain)| {
-            text.replace(escaped, plain)
-        })
 }
 
 /// Takes a mount out of sight; it ends when nobody uses it any more.
