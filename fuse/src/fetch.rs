@@ -39,6 +39,11 @@ pub use fill::Filler;
 pub(crate) use run::Run;
 pub(crate) use supply::{Supply, SupplySpec};
 
+/// How long to pause after so many failures in a row, counted from 0: `min`, doubled each time, at most `max`.
+fn doubled(min: Duration, max: Duration, failures: u32) -> Duration {
+    max.min(min.saturating_mul(1 << failures.min(16)))
+}
+
 /// Why bytes could not be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {

@@ -194,8 +194,7 @@ impl Work {
                 break;
             }
             if round.has_failed || self.supply.local_len() == before {
-                let pause = PAUSE_MAX.min(PAUSE_MIN.saturating_mul(1 << failures.min(16)));
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(super::doubled(PAUSE_MIN, PAUSE_MAX, failures)).await;
                 failures += 1;
             } else {
                 failures = 0;

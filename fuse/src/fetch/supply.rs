@@ -342,7 +342,7 @@ pub(super) fn name(chunk: &ChunkRef) -> ChunkName {
 /// Pauses before the next attempt, at least as long as was `asked`; jittered so that readers who failed together do
 /// not come back together.
 async fn pause(failures: u32, asked: Duration) {
-    let full = PAUSE_MAX.min(PAUSE_MIN.saturating_mul(1 << failures.min(16)));
+    let full = super::doubled(PAUSE_MIN, PAUSE_MAX, failures);
     let share = rand::rng().random_range(0.5..1.0);
     tokio::time::sleep(full.mul_f64(share).max(asked)).await;
 }

@@ -113,6 +113,16 @@ fn an_index_gives_what_fits_and_is_wanted() {
     ));
 }
 
+/// Ends a layout folder with a manifest that names none of its blobs.
+async fn finish_empty(target: ImageTarget) {
+    let document = Bytes::from_static(br#"{"schemaVersion":2,"config":{},"layers":[]}"#);
+    target
+        .put_manifest(document, &MediaType::ImageManifest, true)
+        .await
+        .unwrap();
+    target.finish().await.unwrap();
+}
+
 /// Stores `bytes` as a blob in a layout folder and fetches the bootstrap from it, promised as `digest`.
 async fn fetch(bytes: Vec<u8>, promised: Option<Digest>) -> Result<Vec<u8>, Error> {
     let folder = tempfile::tempdir().unwrap();
@@ -125,12 +135,7 @@ async fn fetch(bytes: Vec<u8>, promised: Option<Digest>) -> Result<Vec<u8>, Erro
     if digest != stored {
         std::fs::rename(blobs.join(stored.digest()), blobs.join(digest.digest())).unwrap();
     }
-    let document = Bytes::from_static(br#"{"schemaVersion":2,"config":{},"layers":[]}"#);
-    target
-        .put_manifest(document, &MediaType::ImageManifest, true)
-        .await
-        .unwrap();
-    target.finish().await.unwrap();
+    finish_empty(target).await;
 
     let source = ImageSource::open(&location, &Options::default()).await.unwrap();
     let bootstrap = oci_spec::image::Descriptor::new(MediaType::ImageLayerGzip, len, digest);
@@ -297,12 +302,7 @@ async fn files_beside_the_bootstrap_are_found_and_bounded() {
     let (packed, _) = bootstrap_layer(b"boot", &[(HINTS_NAME, b"hints")]).unwrap();
     let len = packed.len() as u64;
     let digest = target.put_blob(Bytes::from(packed)).await.unwrap();
-    let document = Bytes::from_static(br#"{"schemaVersion":2,"config":{},"layers":[]}"#);
-    target
-        .put_manifest(document, &MediaType::ImageManifest, true)
-        .await
-        .unwrap();
-    target.finish().await.unwrap();
+    finish_empty(target).await;
     let source = ImageSource::open(&location, &Options::default()).await.unwrap();
     let manifest = LazyManifest {
         blobs: Vec::new(),

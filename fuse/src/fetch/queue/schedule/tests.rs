@@ -14,6 +14,15 @@ const LIMITS: Limits = Limits {
     bytes_for_faults: 30,
 };
 
+/// One permit for all, so that only the order decides.
+const ONE_AT_A_TIME: Limits = Limits {
+    own_for_faults: 0,
+    own: 0,
+    shared: 1,
+    shared_for_faults: 0,
+    ..LIMITS
+};
+
 fn started(schedule: &mut Schedule) -> Vec<Ticket> {
     std::iter::from_fn(|| schedule.next()).collect()
 }
@@ -138,9 +147,7 @@ proptest! {
         sizes in prop::collection::vec(1_u64..30, 1..20),
         class in any_class(),
     ) {
-        // One permit for all, so that only the order decides.
-        let limits = Limits { own_for_faults: 0, own: 0, shared: 1, shared_for_faults: 0, share_max: 1, ..LIMITS };
-        let mut schedule = Schedule::new(limits);
+        let mut schedule = Schedule::new(Limits { share_max: 1, ..ONE_AT_A_TIME });
         let members: Vec<_> = weights.iter().map(|weight| {
             let member = schedule.join();
             schedule.weigh(member, *weight);
@@ -173,14 +180,7 @@ proptest! {
 
 #[test]
 fn the_most_urgent_goes_first_and_what_is_promoted_keeps_its_age() {
-    let limits = Limits {
-        own_for_faults: 0,
-        own: 0,
-        shared: 1,
-        shared_for_faults: 0,
-        ..LIMITS
-    };
-    let mut schedule = Schedule::new(limits);
+    let mut schedule = Schedule::new(ONE_AT_A_TIME);
     let member = schedule.join();
     let [fill, weights, hint, readahead, fault] = [
         Class::Fill,
@@ -216,14 +216,7 @@ fn an_image_whose_requests_never_end_leaves_the_others_their_own() {
 
 #[test]
 fn who_joins_late_does_not_get_back_what_others_were_given() {
-    let limits = Limits {
-        own_for_faults: 0,
-        own: 0,
-        shared: 1,
-        shared_for_faults: 0,
-        ..LIMITS
-    };
-    let mut schedule = Schedule::new(limits);
+    let mut schedule = Schedule::new(ONE_AT_A_TIME);
     let early = schedule.join();
     for _ in 0..100 {
         let ticket = schedule.push(early, Class::Fill, 10);

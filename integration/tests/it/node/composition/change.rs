@@ -103,25 +103,11 @@ const CHANGES: [(&str, Change); 31] = [
     }),
     ("a device in a removed file's place", |root| {
         fs::remove_file(root.join("null"))?;
-        let device = makedev(1, 3);
-        mknodat(
-            CWD,
-            root.join("null"),
-            FileType::CharacterDevice,
-            Mode::from(0o666),
-            device,
-        )?;
+        make_device(&root.join("null"), 1, 3)?;
         Ok(fs::symlink_metadata(root.join("null"))?.rdev().to_string())
     }),
     ("a node that looks like a whiteout", |root| {
-        let device = makedev(0, 0);
-        mknodat(
-            CWD,
-            root.join("not-there"),
-            FileType::CharacterDevice,
-            Mode::from(0o666),
-            device,
-        )?;
+        make_device(&root.join("not-there"), 0, 0)?;
         names(root)
     }),
     ("devices work", |root| {
@@ -169,6 +155,17 @@ const CHANGES: [(&str, Change); 31] = [
         mode(above)
     }),
 ];
+
+fn make_device(path: &Path, major: u32, minor: u32) -> Result<()> {
+    let device = makedev(major, minor);
+    Ok(mknodat(
+        CWD,
+        path,
+        FileType::CharacterDevice,
+        Mode::from(0o666),
+        device,
+    )?)
+}
 
 /// Makes all changes in a container's root and tells of each how it ended.
 pub(super) fn all(root: &Path) -> Vec<(&'static str, String)> {
