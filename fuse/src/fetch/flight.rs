@@ -88,10 +88,17 @@ impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
         }
     }
 
-    /// Leads the flight for `key`, or nothing if one is in the air.
-    pub(crate) fn lead(&self, key: &K, owner: u32, class: Class) -> Option<Lead<K, V>> {
+    /// Leads the flights for those keys for which none is in the air. All at once: two who want the same range do not
+    /// get every other key of it.
+    pub(crate) fn lead_all<T>(&self, keys: Vec<(T, K)>, owner: u32, class: Class) -> Vec<(T, Lead<K, V>)> {
         let mut seats = lock(&self.seats);
-        (!seats.contains_key(key)).then(|| self.found(&mut seats, key, owner, class))
+        let mut leads = Vec::with_capacity(keys.len());
+        for (name, key) in keys {
+            if !seats.contains_key(&key) {
+                leads.push((name, self.found(&mut seats, &key, owner, class)));
+            }
+        }
+        leads
     }
 
     /// Whether a flight for `key` is in the air.

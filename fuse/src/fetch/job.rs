@@ -77,10 +77,11 @@ impl Supply {
         let mut led: HashMap<u32, _> = led.into_iter().map(|led| (led.number, led.lead)).collect();
         let mut jobs = Vec::new();
         for range in plan::ranges(&wanted, neighbour, &LIMITS) {
-            jobs.extend(self.board_range(charted, range, |number| {
-                led.remove(&number)
-                    .or_else(|| self.lead(charted, number, only_for, Class::Fault))
-            }));
+            let numbers = || range.chunks.iter().map(|stored| stored.index);
+            let others = numbers().filter(|number| !led.contains_key(number));
+            let mut aboard = self.lead(charted, others, only_for, Class::Fault);
+            aboard.extend(numbers().filter_map(|number| Some((number, led.remove(&number)?))));
+            jobs.extend(into_jobs(charted, range, aboard));
         }
         jobs
     }
@@ -89,52 +90,29 @@ impl Supply {
     /// fetches already are left out.
     pub(super) fn plan_ahead(&self, charted: &Charted, units: Vec<Stored>, class: Class) -> Vec<Job> {
         let ranges = plan::join(units.into_iter(), &LIMITS).into_iter();
-        let board =
-            |range| self.board_range(charted, range, |number| self.lead(charted, number, None, class));
+        let board = |range: FetchRange| {
+            let numbers = range.chunks.iter().map(|stored| stored.index);
+            let led = self.lead(charted, numbers, None, class);
+            into_jobs(charted, range, led)
+        };
         ranges.flat_map(board).collect()
     }
 
-    /// Leads the flight of a unit, unless somebody does or it has come.
+    /// Leads the flights of those units that nobody fetches and that have not come.
     fn lead(
         &self,
         charted: &Charted,
-        number: u32,
+        numbers: impl Iterator<Item = u32>,
         only_for: Option<u32>,
         class: Class,
-    ) -> Option<Lead<Key, Landing>> {
-        let key = self.fetch_key(charted, number, only_for)?;
-        let lead = self.engine.flights.lead(&key, self.spec.image, class)?;
-        // It may have landed before the boarding.
-        self.absent(charted, number).map(|_| lead)
-    }
-
-    /// Makes jobs of a range: more than one where units drop out, because others fetch them by now, and leave a gap too
-    /// wide for one request.
-    fn board_range(
-        &self,
-        charted: &Charted,
-        mut range: FetchRange,
-        mut lead: impl FnMut(u32) -> Option<Lead<Key, Landing>>,
-    ) -> Vec<Job> {
-        let mut led = HashMap::new();
-        range.chunks.retain(|stored| {
-            let lead = lead(stored.index);
-            lead.map(|lead| led.insert(stored.index, lead)).is_some()
-        });
-        let ranges = plan::join(range.chunks.into_iter(), &LIMITS).into_iter();
-        let jobs = ranges.map(|range| {
-            let numbers = range.chunks.iter().map(|stored| stored.index);
-            let led = numbers
-                .filter_map(|number| Some((number, led.remove(&number)?)))
-                .collect();
-            Job {
-                charted: charted.clone(),
-                range,
-                led,
-                report: None,
-            }
-        });
-        jobs.collect()
+    ) -> HashMap<u32, Lead<Key, Landing>> {
+        let keys = numbers
+            .filter_map(|number| Some((number, self.fetch_key(charted, number, only_for)?)))
+            .collect();
+        let mut leads = self.engine.flights.lead_all(keys, self.spec.image, class);
+        // They may have landed before the boarding.
+        leads.retain(|(number, _)| self.absent(charted, *number).is_some());
+        leads.into_iter().collect()
     }
 
     /// Where a unit's stored bytes lie, if one of its chunks is absent.
@@ -147,4 +125,26 @@ impl Supply {
             span: piece.unit.stored,
         })
     }
+}
+
+/// Makes jobs of a range: more than one where units drop out, because others fetch them by now, and leave gaps too
+/// wide for one request.
+fn into_jobs(charted: &Charted, range: FetchRange, mut led: HashMap<u32, Lead<Key, Landing>>) -> Vec<Job> {
+    let aboard: Vec<_> = (range.chunks.into_iter())
+        .filter(|stored| led.contains_key(&stored.index))
+        .collect();
+    let ranges = plan::join(aboard.into_iter(), &LIMITS).into_iter();
+    let jobs = ranges.map(|range| {
+        let numbers = range.chunks.iter().map(|stored| stored.index);
+        let led = numbers
+            .filter_map(|number| Some((number, led.remove(&number)?)))
+            .collect();
+        Job {
+            charted: charted.clone(),
+            range,
+            led,
+            report: None,
+        }
+    });
+    jobs.collect()
 }

@@ -15,7 +15,7 @@ use rafs::Span;
 pub(crate) struct Limits {
     /// Stored bytes of a neighbourhood.
     pub(crate) block_len: u64,
-    /// Stored bytes that may be fetched for nothing, to make one request of two.
+    /// Stored bytes that one request may fetch for nothing, so that it need not be two: all its gaps together.
     pub(crate) gap_max: u64,
     /// Stored bytes of a range. One chunk may be longer.
     pub(crate) range_max: u64,
@@ -95,24 +95,35 @@ fn grow(
 /// Cuts chunks in stored order into ranges.
 pub(crate) fn join(chunks: impl Iterator<Item = Stored>, limits: &Limits) -> Vec<FetchRange> {
     let mut ranges: Vec<FetchRange> = Vec::new();
+    // Of the last range.
+    let mut skipped = 0;
     for chunk in chunks {
         let bytes = chunk.span.offset..chunk.span.offset.saturating_add(u64::from(chunk.span.len));
         match ranges.last_mut() {
             Some(range)
                 if bytes.start >= range.bytes.start
-                    && bytes.start.saturating_sub(range.bytes.end) <= limits.gap_max
+                    && gap(range, &bytes) <= limits.gap_max - skipped
                     && bytes.end - range.bytes.start <= limits.range_max =>
             {
+                skipped += gap(range, &bytes);
                 range.bytes.end = range.bytes.end.max(bytes.end);
                 range.chunks.push(chunk);
             }
-            _ => ranges.push(FetchRange {
-                bytes,
-                chunks: vec![chunk],
-            }),
+            _ => {
+                skipped = 0;
+                ranges.push(FetchRange {
+                    bytes,
+                    chunks: vec![chunk],
+                });
+            }
         }
     }
     ranges
+}
+
+/// The stored bytes between a range and what comes next. None where they overlap.
+fn gap(range: &FetchRange, next: &Range<u64>) -> u64 {
+    next.start.saturating_sub(range.bytes.end)
 }
 
 #[cfg(test)]

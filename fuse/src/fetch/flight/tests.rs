@@ -17,6 +17,11 @@ fn follows<V: Clone>(boarding: Boarding<u32, V>) -> Follow<V> {
     }
 }
 
+fn only<V>(mut leads: Vec<((), Lead<u32, V>)>) -> Lead<u32, V> {
+    assert_eq!(leads.len(), 1);
+    leads.remove(0).1
+}
+
 #[tokio::test]
 async fn followers_get_what_the_leader_lands_with() {
     let flights = Flights::new();
@@ -24,11 +29,22 @@ async fn followers_get_what_the_leader_lands_with() {
     let early = follows(flights.board(&1, 8, Class::Fault));
     let own = lead.follow(7);
     assert_eq!(early.owner, 7);
-    assert!(flights.lead(&1, 9, Class::Fault).is_none());
+    assert!(flights.lead_all(vec![((), 1)], 9, Class::Fault).is_empty());
     lead.land("value");
     assert_eq!(early.wait().await, Some("value"));
     assert_eq!(own.wait().await, Some("value"));
     assert!(!flights.is_flying(&1));
+}
+
+#[test]
+fn of_many_keys_those_in_the_air_are_left_out() {
+    let flights: Flights<u32, ()> = Flights::new();
+    let _lead = leads(flights.board(&3, 0, Class::Fault));
+    let keys = |keys: std::ops::Range<u32>| keys.map(|key| (key, key)).collect();
+    let names = |led: &[(u32, Lead<u32, ()>)]| led.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    let first = flights.lead_all(keys(1..5), 0, Class::Fault);
+    let second = flights.lead_all(keys(0..6), 0, Class::Fault);
+    assert_eq!((names(&first), names(&second)), (vec![1, 2, 4], vec![0, 5]));
 }
 
 #[tokio::test]
@@ -108,11 +124,11 @@ fn the_most_urgent_follower_promotes_the_request_whenever_it_comes() {
     };
     let flights: Flights<u32, ()> = Flights::new();
     // Before there is a request, the leader learns of it.
-    let early = flights.lead(&1, 0, Class::Fill).unwrap();
+    let early = only(flights.lead_all(vec![((), 1)], 0, Class::Fill));
     assert_eq!(follows(flights.board(&1, 0, Class::Fault)).promote, None);
     assert_eq!(early.assign(tickets[0]), Some(Class::Fault));
     // Afterwards, the follower does, if it is the first that is so urgent.
-    let late = flights.lead(&2, 0, Class::Fill).unwrap();
+    let late = only(flights.lead_all(vec![((), 2)], 0, Class::Fill));
     assert_eq!(late.assign(tickets[1]), Some(Class::Fill));
     assert_eq!(follows(flights.board(&2, 0, Class::Fill)).promote, None);
     assert_eq!(

@@ -80,6 +80,15 @@ fn wanted_chunks_apart_are_two_requests_and_close_ones_are_one() {
 }
 
 #[test]
+fn a_request_skips_no_more_than_the_limit_in_all() {
+    let table = packed(&[100, 30, 100, 15, 100, 10, 100]);
+    assert_eq!(
+        shape(&plan(&table, &[0, 2, 4, 6], &[1, 3, 5])),
+        [(0..345, vec![0, 2, 4]), (355..455, vec![6])]
+    );
+}
+
+#[test]
 fn units_that_overlap_are_one_request() {
     let span = |offset, len| Span { offset, len };
     let table = [span(10, 900), span(700, 400), span(800, 100), span(1000, 900)];
@@ -135,16 +144,18 @@ proptest! {
         let mut seen = BTreeSet::new();
         for range in &ranges {
             let (mut start, mut position) = (range.bytes.start, range.bytes.start);
+            let mut skipped = 0;
             for chunk in &range.chunks {
                 prop_assert_eq!(chunk.span, table[chunk.index as usize]);
                 prop_assert!(seen.insert(chunk.index), "chunk {} twice", chunk.index);
                 prop_assert!(!present.contains(&chunk.index));
                 prop_assert!(chunk.span.offset >= start);
-                prop_assert!(chunk.span.offset.saturating_sub(position) <= LIMITS.gap_max);
+                skipped += chunk.span.offset.saturating_sub(position);
                 start = chunk.span.offset;
                 position = position.max(start + u64::from(chunk.span.len));
             }
             prop_assert_eq!(position, range.bytes.end);
+            prop_assert!(skipped <= LIMITS.gap_max);
             prop_assert!(range.chunks.len() == 1 || range.bytes.end - range.bytes.start <= LIMITS.range_max);
         }
         prop_assert!(wanted.is_subset(&seen));
