@@ -1,6 +1,6 @@
 # `make help` lists the targets. CARGO_TARGET_DIR is respected everywhere.
 .DEFAULT_GOAL := help
-.PHONY: help deps build-deps build test demo fuzz bench-rafs bench-datapath bench-fetch scale-test lint fmt doc deny sizes clean
+.PHONY: help deps build-deps build test demo fuzz bench-rafs bench-datapath bench-fetch bench-start scale-test lint fmt doc deny sizes clean
 CARGO ?= cargo
 TIME ?= 1800
 
@@ -37,6 +37,10 @@ bench-datapath: deps ## Measure reading one tree through ext4, overlayfs and Sli
 bench-fetch: build-deps ## Measure filling, streaming and reading over a line that is modelled (root, about 5 minutes)
 	$(CARGO) build --release --locked -p integration --bin bench_fetch
 	@"$${CARGO_TARGET_DIR:-target}/release/bench_fetch" "$${CARGO_TARGET_DIR:-target}/bench/fetch.jsonl"
+
+bench-start: deps ## Measure cold starts with and without batches of small files (root, about 5 minutes)
+	$(CARGO) build --release --locked -p converter -p snapshotter -p integration --bins
+	@"$${CARGO_TARGET_DIR:-target}/release/bench_start" "$${CARGO_TARGET_DIR:-target}/bench/start.jsonl"
 
 scale-test: deps ## Show 300 images at once, and 1,000 one after the other
 	$(CARGO) build --locked --workspace --bins

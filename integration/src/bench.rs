@@ -4,4 +4,5 @@ pub mod datapath;
 pub mod fetch;
 pub mod reader;
 pub mod record;
+pub mod start;
 pub mod tree;

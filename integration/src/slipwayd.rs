@@ -182,6 +182,11 @@ impl ImageMount {
         &self.point
     }
 
+    /// Id of the process that serves it.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Asks it to end; it must succeed and leave no mount.
     pub fn stop(mut self) -> Result<()> {
         let status = self.process.terminate(END_DEADLINE)?;
