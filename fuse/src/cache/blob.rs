@@ -13,7 +13,8 @@ use rustix::fs::OFlags;
 
 use super::meta::{self, MetaPlace};
 use super::state::{self, Entry};
-use super::{Shape, make_dir, uncached};
+use super::uncached::UncachedFile;
+use super::{Shape, make_dir};
 use crate::decode::VerifiedChunk;
 
 /// What the cache can do for one chunk of one image.
@@ -104,7 +105,7 @@ impl Slots {
 }
 
 struct Files {
-    data: File,
+    data: UncachedFile,
     data_path: PathBuf,
     state: File,
     /// The blob's chunk infos, for blobs that need them. Not kept open: they are read once.
@@ -131,15 +132,11 @@ impl Blob {
             options
         };
         let data_path = dir.join("data");
-        let mut files = Files {
-            data: options.open(&data_path)?,
-            data_path,
-            state: options.open(dir.join("state"))?,
-            meta: dir.join("meta"),
-        };
+        let mut data = options.open(&data_path)?;
+        let state = options.open(dir.join("state"))?;
         let mut slots = Slots::default();
-        let entries = match files.data.metadata()?.len() == shape.uncompressed_size {
-            true => state::load(&files.state, shape)?,
+        let entries = match data.metadata()?.len() == shape.uncompressed_size {
+            true => state::load(&state, shape)?,
             false => None,
         };
         match entries {
@@ -152,17 +149,22 @@ impl Blob {
             }
             None => {
                 // The state goes first: data without state is nothing, state without data would be a promise.
-                files.state.set_len(0)?;
+                state.set_len(0)?;
                 // A new file, never the old one cut: a mount of the kernel's may still read that.
-                std::fs::remove_file(&files.data_path)?;
-                files.data = options.open(&files.data_path)?;
-                files.data.set_len(shape.uncompressed_size)?;
-                state::create(&files.state, shape)?;
+                std::fs::remove_file(&data_path)?;
+                data = options.open(&data_path)?;
+                data.set_len(shape.uncompressed_size)?;
+                state::create(&state, shape)?;
             }
         }
         Ok(Blob {
             shape: shape.clone(),
-            files: Some(files),
+            files: Some(Files {
+                data: UncachedFile::new(data),
+                data_path,
+                state,
+                meta: dir.join("meta"),
+            }),
             slots: RwLock::new(slots),
             write_errors: AtomicU64::new(0),
         })
@@ -231,7 +233,9 @@ impl Blob {
             .as_ref()
             .filter(|_| is_inside)
             .ok_or(io::ErrorKind::UnexpectedEof)?;
-        uncached::read_exact_at(&files.data, out, chunk.uncompressed.offset + u64::from(skip))
+        files
+            .data
+            .read_exact_at(out, chunk.uncompressed.offset + u64::from(skip))
     }
 
     /// Stores a chunk: its content, then its entry. Does nothing where it is barred or there already. A refusal of
@@ -250,7 +254,9 @@ impl Blob {
         if !self.write_slots().reserve(chunk.index, entry, Stage::Writing) {
             return;
         }
-        let written = uncached::write_all_at(&files.data, verified.content(), entry.place.offset)
+        let written = files
+            .data
+            .write_all_at(verified.content(), entry.place.offset)
             .and_then(|()| state::record(&files.state, chunk.index, Some(&entry)));
         let stage = match written {
             Ok(()) => Stage::Ready,
