@@ -1,4 +1,4 @@
-//! An image served over FUSE by this very process, from a folder of blobs.
+//! An image served by this very process, from a folder of blobs.
 
 use std::fs::File;
 use std::ops::Range;
@@ -13,15 +13,15 @@ use fuse::{BlobSource, DataPath, ImageId, ImageSpec, Server, ServerConfig};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use proto::image::{ByteStream, Error};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 /// Number of the only image.
 const ID: ImageId = ImageId(1);
 /// Long enough for a loaded machine to answer from its own disk.
 const READ_DEADLINE: Duration = Duration::from_secs(30);
 
-/// A FUSE mount. Dropping it unmounts.
-pub struct FuseMount {
+/// A mount. Dropping it unmounts.
+pub struct ServedImage {
     server: Option<Server>,
     _runtime: Runtime,
 }
@@ -29,9 +29,29 @@ pub struct FuseMount {
 /// Blobs in a folder, named by their ids.
 struct Folder(PathBuf);
 
-impl FuseMount {
-    /// Mounts an image at `dir/mnt`, with its cache in `dir`.
-    pub fn start(bootstrap: &Path, blobs: &Path, dir: &Path) -> Result<Self> {
+impl ServedImage {
+    /// Mounts an image alone, over FUSE, with its mounts and its cache in `dir`.
+    pub fn alone(bootstrap: &Path, blobs: &Path, dir: &Path) -> Result<Self> {
+        Self::start(dir, DataPath::Fuse, |config, runtime| {
+            let server = Server::mount_image(config, runtime, spec(bootstrap, blobs));
+            server.context("serve an image")
+        })
+    }
+
+    /// Mounts an image as one of a node, which reaches the kernel one way only.
+    pub fn on_node(data_path: DataPath, bootstrap: &Path, blobs: &Path, dir: &Path) -> Result<Self> {
+        Self::start(dir, data_path, |config, runtime| {
+            let server = Server::mount_node(config, runtime).context("start a node's server")?;
+            server.add(spec(bootstrap, blobs)).context("serve an image")?;
+            Ok(server)
+        })
+    }
+
+    fn start(
+        dir: &Path,
+        data_path: DataPath,
+        mount: impl FnOnce(&ServerConfig, Handle) -> Result<Server>,
+    ) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -41,19 +61,13 @@ impl FuseMount {
             mountpoint: dir.join("mnt"),
             cache_dir: dir.join("cache"),
             erofs_dir: dir.join("erofs"),
-            data_path: DataPath::Fuse,
+            data_path,
             threads: 2,
             read_deadline: READ_DEADLINE,
         };
         std::fs::create_dir_all(&config.mountpoint).context("create the mount point")?;
-        let spec = ImageSpec {
-            id: ID,
-            bootstrap: bootstrap.to_owned(),
-            source: Arc::new(Folder(blobs.to_owned())),
-        };
-        let server =
-            Server::mount_image(&config, runtime.handle().clone(), spec).context("serve an image")?;
-        Ok(FuseMount {
+        let server = mount(&config, runtime.handle().clone())?;
+        Ok(ServedImage {
             server: Some(server),
             _runtime: runtime,
         })
@@ -68,7 +82,15 @@ impl FuseMount {
     }
 }
 
-impl Drop for FuseMount {
+fn spec(bootstrap: &Path, blobs: &Path) -> ImageSpec {
+    ImageSpec {
+        id: ID,
+        bootstrap: bootstrap.to_owned(),
+        source: Arc::new(Folder(blobs.to_owned())),
+    }
+}
+
+impl Drop for ServedImage {
     fn drop(&mut self) {
         // Before the runtime goes.
         self.server.take();

@@ -1,10 +1,12 @@
-//! Images of another implementation, and our own conversion of their original, through FUSE and through the kernel.
+//! Images of another implementation, and our own conversion of their original: through FUSE, through the kernel's EROFS
+//! on the devices of a node, and through the kernel alone.
 
+use fuse::DataPath;
 use integration::erofs::{self, ErofsMount};
 use integration::listing;
 use integration::reference;
 use integration::scene::Scene;
-use integration::served::FuseMount;
+use integration::served::ServedImage;
 use integration::slipway::{convert_with, oci};
 
 fn shows_what_is_expected(name: &str) {
@@ -12,12 +14,17 @@ fn shows_what_is_expected(name: &str) {
     let files = reference::unpack(name, scene.dir()).unwrap();
     let expected = reference::expected().unwrap();
 
-    let fuse = FuseMount::start(&files.bootstrap, &files.blobs, &scene.folder("fuse").unwrap()).unwrap();
-    listing::assert_same(&expected, &listing::of_tree(&fuse.point()).unwrap());
-    drop(fuse);
+    let shows = |image: &ServedImage| {
+        listing::assert_same(&expected, &listing::of_tree(&image.point()).unwrap());
+    };
+    let dir = |name: &str| scene.folder(name).unwrap();
+    shows(&ServedImage::alone(&files.bootstrap, &files.blobs, &dir("alone")).unwrap());
+    for (data_path, name) in [(DataPath::Erofs, "node-erofs"), (DataPath::Fuse, "node-fuse")] {
+        shows(&ServedImage::on_node(data_path, &files.bootstrap, &files.blobs, &dir(name)).unwrap());
+    }
 
     let bootstrap = std::fs::read(&files.bootstrap).unwrap();
-    let kernel = ErofsMount::of_files(bootstrap, &files.blobs, &scene.folder("erofs").unwrap()).unwrap();
+    let kernel = ErofsMount::of_files(bootstrap, &files.blobs, &dir("erofs")).unwrap();
     listing::assert_same(&expected, &listing::of_tree(kernel.point()).unwrap());
 }
 
@@ -70,7 +77,7 @@ fn own_conversion_shows_what_the_layers_say(options: &[&str]) {
     )
     .unwrap();
     let blobs = converted.join("blobs/sha256");
-    let fuse = FuseMount::start(&bootstrap, &blobs, &scene.folder("fuse").unwrap()).unwrap();
+    let fuse = ServedImage::alone(&bootstrap, &blobs, &scene.folder("fuse").unwrap()).unwrap();
     listing::assert_same(&truth, &listing::of_tree(&fuse.point()).unwrap());
 }
 

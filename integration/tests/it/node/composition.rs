@@ -12,8 +12,9 @@ use integration::compare::{self, Allowed};
 use integration::containerd::SNAPSHOTTER;
 use integration::image::compose;
 use integration::node::Node;
+use rstest::rstest;
 
-use super::node;
+use super::node_on;
 
 /// Directories that some layer changes without listing them: containerd's unpacker leaves them with the present time.
 const UNLISTED: [&str; 9] = [
@@ -72,8 +73,8 @@ impl Rootfs {
 }
 
 /// Pulls the image both ways and mounts a container's snapshot of each: containerd's own first.
-fn both() -> (Node, [Rootfs; 2]) {
-    let node = node();
+fn both(tier: &'static str) -> (Node, [Rootfs; 2]) {
+    let node = node_on(tier);
     let layout = node.scene.dir().join("compose");
     compose::make(&layout).unwrap();
     let original = node.offer(&layout, compose::TAG, "compose:original").unwrap();
@@ -113,10 +114,10 @@ fn collect_touched(root: &Path, path: &Path, since: SystemTime, touched: &mut BT
     }
 }
 
-#[test]
-fn a_container_sees_and_does_the_same() {
+#[rstest]
+fn a_container_sees_and_does_the_same(#[values("erofs", "fuse")] tier: &'static str) {
     let since = SystemTime::now();
-    let (_node, [theirs, ours]) = both();
+    let (_node, [theirs, ours]) = both(tier);
     assert_eq!(theirs.options, ours.options);
     let unlisted = BTreeSet::from(UNLISTED.map(PathBuf::from));
     let allowed = |mtimes| Allowed {
