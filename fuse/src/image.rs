@@ -14,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rafs::{BlobIndex, ChunkRef, Image, Timestamp};
 
+use crate::cache::blob::Pin;
 use crate::cache::{BlobId, Cache, Shape, Standing};
 use crate::device::{Device, Refusal};
 use crate::fetch::queue::Class;
@@ -48,6 +49,14 @@ fn open(bootstrap: &Path) -> Result<Image<FileMap>, Error> {
 fn id_of(blob: &rafs::image::Blob) -> Result<BlobId, rafs::Error> {
     let what = "the id of a blob is not a sha256";
     BlobId::parse(&blob.id).ok_or(rafs::Error::Corrupt { what, offset: 0 })
+}
+
+/// Files for the kernel to read, one for each blob of an image.
+#[derive(Default)]
+pub(crate) struct DeviceFiles {
+    pub(crate) paths: Vec<PathBuf>,
+    /// To be kept until the kernel has opened the files.
+    pub(crate) pins: Vec<Pin>,
 }
 
 /// An image that is served.
@@ -126,19 +135,23 @@ impl Served {
     ///
     /// The cache's own only where the image lists every chunk of the blob: then no place is left in it where another
     /// image could keep something that this one's bootstrap might point at.
-    pub(crate) fn device_files(&self, blobs: &Path) -> Result<Vec<PathBuf>, Refusal> {
-        let files = (0..).map(BlobIndex).zip(self.devices()?).zip(self.supply.blobs());
-        files
-            .map(|((index, device), blob)| {
-                let whole = blob.data_path().filter(|_| device.is_whole());
-                let mut chunks = self.image.chunks(index);
-                let is_ready = |chunk: ChunkRef| blob.standing(&chunk) == Standing::Ready;
-                Ok(match whole {
-                    Some(path) if chunks.all(|chunk| chunk.is_ok_and(is_ready)) => path.to_owned(),
-                    _ => blobs.join(self.blob_name(index)),
-                })
-            })
-            .collect()
+    pub(crate) fn device_files(&self, blobs: &Path) -> Result<DeviceFiles, Refusal> {
+        let mut files = DeviceFiles::default();
+        let devices = (0..).map(BlobIndex).zip(self.devices()?).zip(self.supply.blobs());
+        for ((index, device), blob) in devices {
+            // Pinned before it is looked at, so that it stays what it is found to be.
+            let pin = blob.pin().filter(|_| device.is_whole());
+            let mut chunks = self.image.chunks(index);
+            let is_ready = |chunk: ChunkRef| blob.standing(&chunk) == Standing::Ready;
+            match pin.as_ref().and_then(Pin::path) {
+                Some(path) if chunks.all(|chunk| chunk.is_ok_and(is_ready)) => {
+                    files.paths.push(path.to_owned());
+                    files.pins.extend(pin);
+                }
+                _ => files.paths.push(blobs.join(self.blob_name(index))),
+            }
+        }
+        Ok(files)
     }
 
     /// The name of a blob: that of its file.
@@ -160,6 +173,7 @@ impl Served {
         let cost = &self.supply.cost;
         ImageStatus {
             bytes_total: self.bytes_total(),
+            bytes_disk: 0,
             bytes_local: self.supply.blobs().map(|blob| blob.local_len()).sum(),
             bytes_needed: self.supply.needed_len(),
             bytes_fetched: cost.fetched(&Class::ALL),
@@ -169,7 +183,7 @@ impl Served {
             blocked: cost.blocked(),
             requests: cost.requests.load(Ordering::Relaxed),
             read_errors: cost.read_errors.load(Ordering::Relaxed),
-            cache_errors: self.supply.blobs().map(|blob| blob.write_errors()).sum(),
+            cache_errors: self.supply.blobs().map(|blob| blob.setbacks()).sum(),
         }
     }
 

@@ -35,6 +35,9 @@ mod session;
 pub mod source;
 mod tree;
 
+pub use cache::account::{CacheLimits, CacheStatus, SizeMax};
 pub use fetch::Filler;
-pub use server::{DataPath, ImageId, ImageSpec, ImageStatus, Server, ServerConfig, Tier, TierChoice};
+pub use server::{
+    CacheMeter, DataPath, ImageId, ImageSpec, ImageStatus, Server, ServerConfig, Tier, TierChoice,
+};
 pub use source::BlobSource;

@@ -1,20 +1,21 @@
 //! The FUSE session of a node and the images in it.
 
+mod cache;
 mod error;
 mod spec;
 mod tier;
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::cache::Cache;
 use crate::fetch::{Engine, Filler};
-use crate::image::{self, Served};
+use crate::image::Served;
 use crate::mount::Trust;
 use crate::session::{self, Mounted};
 use crate::tree::{BLOBS_NAME, IMAGES_NAME, Top, Tree};
 
+pub use cache::CacheMeter;
 pub use error::Error;
 use spec::IMAGE_ID_END;
 pub use spec::{ImageId, ImageSpec, ImageStatus, ServerConfig};
@@ -71,7 +72,7 @@ impl Server {
         top: Top,
         image: Option<ImageSpec>,
     ) -> Result<Self, Error> {
-        let cache = Cache::open(&config.cache_dir).map_err(|source| Error::Io {
+        let cache = Cache::open(&config.cache_dir, config.cache_limits).map_err(|source| Error::Io {
             what: format!("cache {}", config.cache_dir.display()),
             source,
         })?;
@@ -175,38 +176,6 @@ impl Server {
         })
     }
 
-    /// Deletes the cached blobs that no image needs, and returns how many those were. Needed is what a served image
-    /// uses, and what one of the bootstraps in `keep` names: those of images that are to be served later. Open files
-    /// of removed images read on; the disk space is free when they are closed.
-    ///
-    /// A bootstrap that is gone or damaged needs nothing, since it can never be served. An image that is added later,
-    /// without being in `keep`, fetches its data again.
-    ///
-    /// # Errors
-    /// A bootstrap cannot be read for another reason: then nothing is deleted. Else the cache's folder refused; what
-    /// could be deleted is.
-    pub fn reclaim(&self, keep: &[PathBuf]) -> Result<usize, Error> {
-        let mut needed = HashSet::new();
-        for bootstrap in keep {
-            match image::blob_ids(bootstrap) {
-                Ok(ids) => needed.extend(ids),
-                Err(error) if error.is_for_ever() => {
-                    tracing::warn!(%error, "nothing is kept for an image that cannot be served");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        // From here on no image is half-way open: what is needed is needed by a listed one.
-        let _alone = self.opening.write().unwrap_or_else(PoisonError::into_inner);
-        for served in self.tree.images.all() {
-            needed.extend(served.supply.blobs().map(|blob| blob.shape().id));
-        }
-        self.cache.retain(&needed).map_err(|source| Error::Io {
-            what: "delete unneeded blobs".to_owned(),
-            source,
-        })
-    }
-
     /// The folder that shows an image.
     pub fn path(&self, id: ImageId) -> PathBuf {
         match self.top {
@@ -218,7 +187,11 @@ impl Server {
 
     /// Numbers of an image, if it is served.
     pub fn status(&self, id: ImageId) -> Option<ImageStatus> {
-        self.tree.images.listed(id.0).map(|served| served.status())
+        let served = self.tree.images.listed(id.0)?;
+        Some(ImageStatus {
+            bytes_disk: self.disk_len(&served),
+            ..served.status()
+        })
     }
 
     /// Which way images reach the kernel where nothing speaks against it, and why this one.

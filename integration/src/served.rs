@@ -60,6 +60,7 @@ impl ServedImage {
         let config = ServerConfig {
             mountpoint: dir.join("mnt"),
             cache_dir: dir.join("cache"),
+            cache_limits: fuse::CacheLimits::default(),
             erofs_dir: dir.join("erofs"),
             data_path,
             threads: 2,

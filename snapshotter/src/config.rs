@@ -2,6 +2,7 @@
 
 mod fill;
 mod key;
+mod size;
 #[cfg(test)]
 mod tests;
 
@@ -10,8 +11,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use fill::{Fill, Size};
+pub use fill::Fill;
 pub use key::{reference_table, sample};
+pub use size::{Limit, Size};
 
 /// Where the file lies unless the command line names another. It may be absent.
 pub const DEFAULT_PATH: &str = "/etc/slipway/config.toml";
@@ -73,6 +75,8 @@ pub struct Config {
     pub fuse: Fuse,
     /// What is fetched, and when.
     pub fetch: Fetch,
+    /// What is kept on the disk.
+    pub cache: Cache,
     /// Reaching registries.
     pub registry: Registry,
 }
@@ -193,6 +197,36 @@ impl Default for Fetch {
     }
 }
 
+/// What is kept on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// Most that the chunk cache takes.
+    pub size_max: Limit,
+    /// Free space that the chunk cache leaves.
+    pub free_min: Size,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        // Other things live on the disk, too. Less than filling leaves, so that filling ends before readers' data
+        // has to go.
+        Self {
+            size_max: Limit::Percent(80),
+            free_min: Size(2 << 30),
+        }
+    }
+}
+
+impl From<&Cache> for fuse::CacheLimits {
+    fn from(cache: &Cache) -> Self {
+        Self {
+            size_max: cache.size_max.into(),
+            free_min: cache.free_min.0,
+        }
+    }
+}
+
 /// Reaching registries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -223,6 +257,7 @@ impl Default for Config {
             log: Log::default(),
             fuse: Fuse::default(),
             fetch: Fetch::default(),
+            cache: Cache::default(),
             registry: Registry::default(),
         }
     }

@@ -3,46 +3,32 @@
 use std::collections::HashMap;
 use std::time::{Instant, UNIX_EPOCH};
 
-use fuse::{ImageId, Tier};
+use fuse::{CacheMeter, ImageId, Tier};
 use proto::control::control_server::Control;
-use proto::control::{DataPath, Image, ImagesRequest, ImagesResponse, StatusRequest, StatusResponse};
+use proto::control::{Cache, DataPath, Image, ImagesRequest, ImagesResponse, StatusRequest, StatusResponse};
 use tonic::{Request, Response, Status};
 
+use crate::Result;
 use crate::engine::Engine;
 use crate::layout::Layout;
-use crate::store::{Kind, Role, Snapshot, SnapshotId};
-use crate::{Result, plan};
-
-/// Snapshots read at once.
-const PAGE_COUNT_MAX: usize = 500;
+use crate::store::{Snapshot, SnapshotId};
 
 /// Answers operators.
 pub struct ControlService {
     engine: Engine,
     layout: Layout,
+    cache: CacheMeter,
     started: Instant,
 }
 
 impl ControlService {
     /// Answers for this engine, from now on.
-    pub fn new(engine: Engine, layout: Layout) -> Self {
+    pub fn new(engine: Engine, layout: Layout, cache: CacheMeter) -> Self {
         Self {
             engine,
             layout,
+            cache,
             started: Instant::now(),
-        }
-    }
-
-    async fn all(&self) -> Result<Vec<Snapshot>> {
-        let mut all: Vec<Snapshot> = Vec::new();
-        loop {
-            let after = all.last().map_or(SnapshotId(0), |snapshot| snapshot.id);
-            let page = self.engine.page(after, PAGE_COUNT_MAX).await?;
-            let is_last = page.len() < PAGE_COUNT_MAX;
-            all.extend(page);
-            if is_last {
-                return Ok(all);
-            }
         }
     }
 
@@ -81,6 +67,8 @@ impl ControlService {
                 .map_or(DataPath::Unspecified, |choice| data_path(choice.tier))
                 .into(),
             data_path_reason: choice.map(|choice| choice.reason).unwrap_or_default(),
+            disk_bytes: numbers.bytes_disk,
+            cache_error_count: numbers.cache_errors,
         }
     }
 }
@@ -95,7 +83,8 @@ fn data_path(tier: Tier) -> DataPath {
 #[tonic::async_trait]
 impl Control for ControlService {
     async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        let snapshot_count = self.all().await?.len();
+        let snapshot_count = self.engine.all().await?.len();
+        let cache = self.cache.status();
         let choice = self.engine.images().data_path(None);
         Ok(Response::new(StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -106,37 +95,28 @@ impl Control for ControlService {
             fuse_mountpoint: self.layout.fuse().display().to_string(),
             state_root: self.layout.root().display().to_string(),
             snapshot_count: u64::try_from(snapshot_count).unwrap_or(u64::MAX),
+            cache: Some(Cache {
+                used_bytes: cache.bytes_used,
+                max_bytes: if cache.bytes_max == u64::MAX {
+                    0
+                } else {
+                    cache.bytes_max
+                },
+                free_bytes: cache.bytes_free,
+                evicted_bytes: cache.bytes_evicted,
+                refused_bytes: cache.bytes_refused,
+                write_error_count: cache.write_errors,
+            }),
         }))
     }
 
     async fn images(&self, _request: Request<ImagesRequest>) -> Result<Response<ImagesResponse>, Status> {
         let known = self.engine.known_images().await?;
-        let mounts = mount_counts(&self.all().await?);
+        let mounts = self.engine.mount_counts().await?;
         let images = known
             .iter()
             .map(|(id, bootstrap)| self.describe(*id, bootstrap, &mounts))
             .collect();
         Ok(Response::new(ImagesResponse { images }))
     }
-}
-
-/// Containers and views by the bootstrap snapshot they stand on.
-fn mount_counts(all: &[Snapshot]) -> HashMap<SnapshotId, u64> {
-    let by_id: HashMap<_, _> = all.iter().map(|snapshot| (snapshot.id, snapshot)).collect();
-    let mut counts = HashMap::new();
-    for user in all
-        .iter()
-        .filter(|user| user.kind != Kind::Committed && user.role == Role::Ordinary)
-    {
-        let ancestors =
-            std::iter::successors(Some(user), |child| by_id.get(&child.parent.as_ref()?.id).copied());
-        let parents: Vec<_> = ancestors.skip(1).cloned().collect();
-        if let Ok(plan::Stack {
-            image: Some(image), ..
-        }) = plan::stack(Role::Ordinary, &parents)
-        {
-            *counts.entry(image).or_insert(0) += 1;
-        }
-    }
-    counts
 }

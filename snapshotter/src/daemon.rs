@@ -2,6 +2,7 @@
 
 mod node;
 mod socket;
+mod trim;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -91,6 +92,7 @@ impl Daemon {
         let server = ServerConfig {
             mountpoint: layout.fuse(),
             cache_dir: layout.cache(),
+            cache_limits: (&config.cache).into(),
             erofs_dir: layout.erofs(),
             data_path: config.data_path.into(),
             threads: config.fuse.threads,
@@ -101,12 +103,14 @@ impl Daemon {
         let images = Arc::new(Images::new(Arc::clone(&mounter) as _, layout.clone()));
         let engine = Engine::new(store, layout.clone(), images);
         engine.restore().await?;
+        trim::begin(&engine, &mounter);
+        let cache = mounter.cache_meter();
         Ok(Self {
             snapshots,
             control,
             service: Service::new(engine.clone()),
             background: engine.background().clone(),
-            control_service: ControlService::new(engine, layout.clone()),
+            control_service: ControlService::new(engine, layout.clone(), cache),
             mounter,
             address,
             layout,

@@ -2,6 +2,7 @@
 
 mod content;
 mod fill;
+mod running;
 mod staging;
 
 use std::path::PathBuf;
@@ -230,7 +231,7 @@ impl Engine {
                     .image_id()
                     .and_then(|id| self.images.status(id))
                     .unwrap_or_default();
-                let bytes = snapshot.usage.bytes.saturating_add(status.bytes_local);
+                let bytes = snapshot.usage.bytes.saturating_add(status.bytes_disk);
                 Ok(Usage {
                     bytes,
                     ..snapshot.usage

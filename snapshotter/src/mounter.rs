@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fuse::{Filler, ImageId, ImageSpec, ImageStatus, Server, ServerConfig, TierChoice};
+use fuse::{CacheMeter, Filler, ImageId, ImageSpec, ImageStatus, Server, ServerConfig, TierChoice};
 use proto::image::{ImageSource, Location, Options};
 use proto::registry::Network;
 use tokio_util::task::TaskTracker;
@@ -85,6 +85,17 @@ impl FuseMounter {
             registry,
             filler,
         })
+    }
+
+    /// Evicts from the cache what is beyond its limits, what these images use last. Returns how many bytes went.
+    pub async fn trim(&self, running: Vec<ImageId>) -> Result<u64, MountError> {
+        let server = Arc::clone(&self.server);
+        blocking(&self.calls, move || Ok(server.trim(&running)?)).await
+    }
+
+    /// Tells how much the cache holds.
+    pub fn cache_meter(&self) -> CacheMeter {
+        self.server.cache_meter()
     }
 
     /// Unmounts the session and with it all images, when the calls that were begun are done.

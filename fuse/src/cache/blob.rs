@@ -1,21 +1,37 @@
 //! One blob of the cache: its data file, its state file, and what this process knows about each chunk.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions};
+mod evict;
+mod files;
+
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use rafs::{ChunkRef, Span};
-use rustix::fs::OFlags;
 
+pub(crate) use self::evict::Pin;
+use self::files::Files;
+use super::account::{Account, now};
 use super::meta::{self, MetaPlace};
+use super::slots::{Slots, Stage};
 use super::state::{self, Entry};
-use super::uncached::UncachedFile;
-use super::{Shape, make_dir};
+use super::{Shape, writeback};
 use crate::decode::VerifiedChunk;
+
+/// Files of a blob that could not be opened are tried again after this time: often enough that nobody restarts the
+/// daemon for it, seldom enough to cost nothing on a disk that stays as it is.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What disks give at least: a chunk takes whole ones.
+const BLOCK_LEN: u64 = 4096;
+
+/// Bytes that a chunk takes in the state, with room for the blocks that are begun.
+const ENTRY_COST: u64 = 64;
+
+/// Bytes that a blob takes before anything is stored: two folders and the head of its state.
+const BLOB_COST: u64 = 3 * BLOCK_LEN;
 
 /// What the cache can do for one chunk of one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,154 +46,72 @@ pub(crate) enum Standing {
     Barred,
 }
 
-/// How far a chunk that has a place is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Its bytes are on their way to the disk.
-    Writing,
-    /// An earlier process recorded it.
-    Recorded,
-    /// Its bytes were checked by this process.
-    Ready,
-    /// It was there and is no longer. The place stays its own: somebody may still be reading there, and must not
-    /// find bytes of another chunk.
-    Dropped,
-}
-
-struct Slot {
-    entry: Entry,
-    stage: Stage,
-}
-
-/// Which chunks have a place, by number and by offset. No two places overlap.
-#[derive(Default)]
-struct Slots {
-    by_index: HashMap<u32, Slot>,
-    by_offset: BTreeMap<u64, u32>,
-    local_len: u64,
-}
-
-impl Slots {
-    /// Gives a chunk a place, unless its number or any byte of the place is another's.
-    fn reserve(&mut self, index: u32, entry: Entry, stage: Stage) -> bool {
-        match self.by_index.get(&index) {
-            Some(slot) if slot.entry == entry && slot.stage == Stage::Dropped => {}
-            Some(_) => return false,
-            None if self.is_taken(entry.place) => return false,
-            None => {
-                self.by_offset.insert(entry.place.offset, index);
-                self.by_index.insert(
-                    index,
-                    Slot {
-                        entry,
-                        stage: Stage::Dropped,
-                    },
-                );
-            }
-        }
-        self.advance(index, &entry, stage);
-        true
-    }
-
-    fn is_taken(&self, place: Span) -> bool {
-        // An empty place takes its first byte too: every entry has an offset of its own.
-        let end = place.offset + u64::from(place.len.max(1));
-        let Some((_, index)) = self.by_offset.range(..end).next_back() else {
-            return false;
-        };
-        let below = self.by_index[index].entry.place;
-        below.offset + u64::from(below.len.max(1)) > place.offset
-    }
-
-    fn advance(&mut self, index: u32, entry: &Entry, stage: Stage) {
-        let Some(slot) = self.by_index.get_mut(&index).filter(|slot| slot.entry == *entry) else {
-            return;
-        };
-        let len = u64::from(entry.place.len);
-        let is_local = |stage| matches!(stage, Stage::Recorded | Stage::Ready);
-        match (is_local(slot.stage), is_local(stage)) {
-            (false, true) => self.local_len += len,
-            (true, false) => self.local_len -= len,
-            _ => {}
-        }
-        slot.stage = stage;
-    }
-}
-
-struct Files {
-    data: UncachedFile,
-    data_path: PathBuf,
-    state: File,
-    /// The blob's chunk infos, for blobs that need them. Not kept open: they are read once.
-    meta: PathBuf,
-}
-
 /// A cached blob. All methods may be called from any thread; those that name it touch the disk.
 pub(crate) struct Blob {
     shape: Shape,
-    files: Option<Files>,
+    dir: PathBuf,
+    files: OnceLock<Files>,
+    /// When to try to open the files, if not yet. `None`: never.
+    retry: Mutex<Option<Instant>>,
     slots: RwLock<Slots>,
-    write_errors: AtomicU64,
+    account: Arc<Account>,
+    setbacks: AtomicU64,
 }
 
 impl Blob {
-    /// Opens the folder of a blob, making or remaking what is missing or not readable as its state.
-    pub(super) fn open(dir: &Path, shape: &Shape) -> io::Result<Self> {
-        make_dir(dir)?;
-        let options = {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).mode(0o600);
-            // A symlink here is not ours, and what it names would be overwritten.
-            options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-            options
+    /// Opens the folder of a blob, making or remaking what is missing or not readable as its state. Where the disk
+    /// refuses, the blob keeps nothing until it no longer does.
+    pub(super) fn open(dir: &Path, shape: &Shape, account: Arc<Account>) -> Self {
+        let blob = Blob {
+            dir: dir.to_owned(),
+            retry: Mutex::new(Some(Instant::now())),
+            ..Self::uncached(shape, account)
         };
-        let data_path = dir.join("data");
-        let mut data = options.open(&data_path)?;
-        let state = options.open(dir.join("state"))?;
-        let mut slots = Slots::default();
-        let entries = match data.metadata()?.len() == shape.uncompressed_size {
-            true => state::load(&state, shape)?,
-            false => None,
-        };
-        match entries {
-            Some(entries) => {
-                for (index, entry) in entries {
-                    if fits(entry.place, shape) {
-                        slots.reserve(index, entry, Stage::Recorded);
-                    }
-                }
-            }
-            None => {
-                // The state goes first: data without state is nothing, state without data would be a promise.
-                state.set_len(0)?;
-                // A new file, never the old one cut: a mount of the kernel's may still read that.
-                std::fs::remove_file(&data_path)?;
-                data = options.open(&data_path)?;
-                data.set_len(shape.uncompressed_size)?;
-                state::create(&state, shape)?;
-            }
-        }
-        Ok(Blob {
-            shape: shape.clone(),
-            files: Some(Files {
-                data: UncachedFile::new(data),
-                data_path,
-                state,
-                meta: dir.join("meta"),
-            }),
-            slots: RwLock::new(slots),
-            write_errors: AtomicU64::new(0),
-        })
+        blob.open_files();
+        blob
     }
 
-    /// Makes a blob that keeps nothing.
-    pub(super) fn uncached(shape: &Shape) -> Self {
+    /// Makes a blob that never keeps anything.
+    pub(super) fn uncached(shape: &Shape, account: Arc<Account>) -> Self {
         Blob {
             shape: shape.clone(),
-            files: None,
+            dir: PathBuf::new(),
+            files: OnceLock::new(),
+            retry: Mutex::new(None),
             slots: RwLock::default(),
-            write_errors: AtomicU64::new(0),
+            account,
+            setbacks: AtomicU64::new(0),
         }
+    }
+
+    /// Opens the files if it is time to try.
+    fn open_files(&self) -> Option<&Files> {
+        if let Some(files) = self.files.get() {
+            return Some(files);
+        }
+        let mut retry = self.retry.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.files.get().is_none() && retry.is_some_and(|at| at <= Instant::now()) {
+            match Files::open(&self.dir, &self.shape) {
+                Ok((files, entries)) => {
+                    let used = files.modified();
+                    let mut slots = self.write_slots();
+                    for (index, entry) in entries {
+                        if fits(entry.place, &self.shape) {
+                            slots.reserve(index, entry, Stage::Recorded, used);
+                        }
+                    }
+                    self.account.spend(BLOB_COST);
+                    // Only here, under the lock: nobody has set it meanwhile.
+                    self.files.set(files).ok();
+                }
+                Err(error) => {
+                    self.set_back();
+                    *retry = Some(Instant::now() + RETRY);
+                    tracing::warn!(blob = %self.shape.id, %error, "the cache cannot hold a blob; served without caching");
+                }
+            }
+        }
+        self.files.get()
     }
 
     /// What is known of the blob as a whole.
@@ -185,34 +119,39 @@ impl Blob {
         &self.shape
     }
 
-    /// The file with the chunks that are there.
-    pub(crate) fn data_path(&self) -> Option<&Path> {
-        self.files.as_ref().map(|files| files.data_path.as_path())
-    }
-
     /// Uncompressed bytes of the chunks that are there, believed or not yet.
     pub(crate) fn local_len(&self) -> u64 {
-        self.read_slots().local_len
+        self.read_slots().local_len()
     }
 
-    /// How often the disk refused a chunk since the blob was opened.
-    pub(crate) fn write_errors(&self) -> u64 {
-        self.write_errors.load(Ordering::Relaxed)
+    /// Bytes that its files take on the disk.
+    pub(crate) fn disk_len(&self) -> u64 {
+        super::disk_len(&self.dir)
+    }
+
+    /// How often a chunk was not kept since the blob was opened: the disk refused, or there was no room.
+    pub(crate) fn setbacks(&self) -> u64 {
+        self.setbacks.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is room for what nobody asked for.
+    pub(crate) fn may_fill(&self) -> bool {
+        self.account.may_fill()
     }
 
     /// Says what the cache can do for a chunk.
     pub(crate) fn standing(&self, chunk: &ChunkRef) -> Standing {
-        if self.files.is_none()
+        if self.files.get().is_none()
             || !fits(chunk.uncompressed, &self.shape)
             || chunk.index >= self.shape.chunk_count
         {
             return Standing::Barred;
         }
         let slots = self.read_slots();
-        match slots.by_index.get(&chunk.index) {
+        match slots.get(chunk.index) {
             Some(slot) if slot.entry != entry_of(chunk) => Standing::Barred,
             Some(slot) => match slot.stage {
-                Stage::Writing => Standing::Barred,
+                Stage::Writing | Stage::Evicting => Standing::Barred,
                 Stage::Recorded => Standing::Recorded,
                 Stage::Ready => Standing::Ready,
                 Stage::Dropped => Standing::Absent,
@@ -225,17 +164,33 @@ impl Blob {
     /// Reads bytes of a chunk that stands `Ready` (or `Recorded`, to check it), from `skip` on, until `out` is full.
     ///
     /// # Errors
-    /// The disk refuses, or the chunk is no longer there.
+    /// The chunk is not there or went meanwhile (`NotFound`), or the disk refuses.
     pub(crate) fn read(&self, chunk: &ChunkRef, skip: u32, out: &mut [u8]) -> io::Result<()> {
         let is_inside = u64::from(skip) + out.len() as u64 <= u64::from(chunk.uncompressed.len);
         let files = self
             .files
-            .as_ref()
+            .get()
             .filter(|_| is_inside)
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
+            .ok_or(io::ErrorKind::NotFound)?;
+        let before = self.evictions(chunk, now()).ok_or(io::ErrorKind::NotFound)?;
         files
             .data
-            .read_exact_at(out, chunk.uncompressed.offset + u64::from(skip))
+            .read_exact_at(out, chunk.uncompressed.offset + u64::from(skip))?;
+        self.demote_lost(files);
+        // Looked at only now: an eviction makes holes after it is counted, so what was read before is whole. The same
+        // holds for what the disk did not take.
+        match self.evictions(chunk, 0) {
+            Some(after) if after == before => Ok(()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// How often a chunk was evicted, if it is there; notes that it is used.
+    fn evictions(&self, chunk: &ChunkRef, now: u32) -> Option<u32> {
+        let slots = self.read_slots();
+        let slot = slots.get(chunk.index)?;
+        slot.touch(now);
+        (slot.entry == entry_of(chunk) && slot.is_readable()).then_some(slot.evictions)
     }
 
     /// Stores a chunk: its content, then its entry. Does nothing where it is barred or there already. A refusal of
@@ -243,15 +198,22 @@ impl Blob {
     pub(crate) fn store(&self, verified: &VerifiedChunk) {
         let chunk = verified.chunk();
         let Some(files) = self
-            .files
-            .as_ref()
+            .open_files()
             .filter(|_| self.standing(chunk) == Standing::Absent)
         else {
             return;
         };
         let entry = entry_of(chunk);
+        let disk_len = u64::from(entry.place.len).next_multiple_of(BLOCK_LEN) + ENTRY_COST;
+        if !self.is_kept() || !self.account.take(disk_len) {
+            self.setbacks.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         // The place is taken before it is written, so that no other chunk is written there meanwhile.
-        if !self.write_slots().reserve(chunk.index, entry, Stage::Writing) {
+        let mut slots = self.write_slots();
+        let is_reserved = slots.reserve(chunk.index, entry, Stage::Writing, now());
+        drop(slots);
+        if !is_reserved {
             return;
         }
         let written = files
@@ -261,12 +223,28 @@ impl Blob {
         let stage = match written {
             Ok(()) => Stage::Ready,
             Err(error) => {
-                self.write_errors.fetch_add(1, Ordering::Relaxed);
+                self.set_back();
                 tracing::warn!(blob = %self.shape.id, %error, "a chunk could not be cached");
                 Stage::Dropped
             }
         };
         self.write_slots().advance(chunk.index, &entry, stage);
+    }
+
+    /// Has everything hashed again before it is believed, if the kernel could not write something back.
+    fn demote_lost(&self, files: &Files) {
+        // The kernel tells one asker: others wait here until the slots say it, too.
+        let _asking = self.retry.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = writeback::check(files.data.file()) {
+            self.set_back();
+            tracing::warn!(blob = %self.shape.id, %error, "the disk lost what was cached; it is checked again before use");
+            self.write_slots().distrust();
+        }
+    }
+
+    fn set_back(&self) {
+        self.setbacks.fetch_add(1, Ordering::Relaxed);
+        self.account.note_write_error();
     }
 
     /// Declares a `Recorded` chunk to be what it says, after it was hashed.
@@ -286,14 +264,14 @@ impl Blob {
 
     /// Finds the stored chunk infos that an image places at `place`, if they are there and whole.
     pub(crate) fn meta(&self, place: &MetaPlace) -> Option<Vec<u8>> {
-        self.files
-            .as_ref()
-            .and_then(|files| meta::load(&files.meta, place))
+        self.files.get().and_then(|files| meta::load(&files.meta, place))
     }
 
     /// Keeps stored chunk infos. What another image of the blob kept, at another place, is replaced.
     pub(crate) fn keep_meta(&self, place: &MetaPlace, stored: &[u8]) {
-        let Some(files) = &self.files else { return };
+        let Some(files) = self.files.get().filter(|_| self.is_kept()) else {
+            return;
+        };
         if let Err(error) = meta::save(&files.meta, place, stored) {
             tracing::warn!(blob = %self.shape.id, %error, "chunk infos could not be cached");
         }
@@ -302,7 +280,7 @@ impl Blob {
     fn drop_from(&self, chunk: &ChunkRef, from: Stage) {
         let Some(files) = self
             .files
-            .as_ref()
+            .get()
             .filter(|_| self.settle(chunk, from, Stage::Dropped))
         else {
             return;
@@ -317,13 +295,20 @@ impl Blob {
         let mut slots = self.write_slots();
         let entry = entry_of(chunk);
         let is_there = slots
-            .by_index
-            .get(&chunk.index)
+            .get(chunk.index)
             .is_some_and(|slot| slot.entry == entry && slot.stage == from);
         if is_there {
             slots.advance(chunk.index, &entry, to);
         }
         is_there
+    }
+
+    /// Whether its folder is still its own.
+    fn is_kept(&self) -> bool {
+        self.retry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
     }
 
     fn read_slots(&self) -> RwLockReadGuard<'_, Slots> {

@@ -23,6 +23,11 @@ pub(super) struct UncachedFile {
 }
 
 impl UncachedFile {
+    /// The file itself.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Takes a file.
     pub(super) fn new(file: File) -> Self {
         UncachedFile {

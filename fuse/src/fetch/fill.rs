@@ -233,7 +233,7 @@ impl Work {
     async fn go_through(&mut self, lot: &Lot, charted: &Charted, round: &mut Round) {
         let mut units: Vec<Stored> = Vec::new();
         let count = charted.map.count();
-        let write_errors = lot.blob.write_errors();
+        let setbacks = lot.blob.setbacks();
         for number in 0..count {
             units.extend(self.supply.absent(charted, number));
             let asked = match (units.first(), units.last()) {
@@ -244,10 +244,17 @@ impl Work {
             };
             if asked >= LIMITS.range_max || (number + 1 == count && asked > 0) {
                 round.is_partial = true;
+                if !lot.blob.may_fill() {
+                    tracing::debug!(
+                        image = self.supply.spec.image,
+                        "filling waits for room in the cache"
+                    );
+                    round.has_failed = true;
+                    return;
+                }
                 self.ask(charted, std::mem::take(&mut units), asked).await;
-                // What the disk refuses would be fetched again and again.
-                round.has_failed =
-                    self.has_failed.load(Ordering::Relaxed) || lot.blob.write_errors() > write_errors;
+                // What is not kept would be fetched again and again.
+                round.has_failed = self.has_failed.load(Ordering::Relaxed) || lot.blob.setbacks() > setbacks;
                 if round.has_failed {
                     return;
                 }

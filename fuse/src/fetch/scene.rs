@@ -29,7 +29,7 @@ pub(super) fn scene() -> Scene {
     builder.file(Tree::ROOT, "big", mode(0o644), &noise(LEN, 1));
     let fixture = builder.finish();
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path()).unwrap();
+    let cache = Cache::open(dir.path(), crate::CacheLimits::default()).unwrap();
     let engine = Engine::new(Handle::current(), Duration::from_secs(6));
     let source = fixture.source();
     let served = Served::open(fixture.spec(1, &source), &cache, &engine).unwrap();

@@ -327,7 +327,9 @@ impl Supply {
             return false;
         };
         let read = blob.read(&extent.chunk, extent.skip, out);
-        if let Err(error) = &read {
+        if let Err(error) = &read
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
             tracing::warn!(blob = %blob.shape().id, %error, "a cached chunk could not be read");
             blob.lose(&extent.chunk);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::DataPath;
+use crate::cache::CacheLimits;
 use crate::source::BlobSource;
 
 /// Number of an image on this node: stable across restarts, never reused, 1..2^23 - 1.
@@ -22,6 +23,8 @@ pub struct ServerConfig {
     pub mountpoint: PathBuf,
     /// Folder of the chunk cache.
     pub cache_dir: PathBuf,
+    /// How much the cache may hold.
+    pub cache_limits: CacheLimits,
     /// Folder for the kernel's EROFS mounts, one for each image. It is made when it is missing. On it and its parents
     /// only root should pass.
     pub erofs_dir: PathBuf,
@@ -53,6 +56,9 @@ pub struct ImageStatus {
     pub bytes_needed: u64,
     /// Bytes in the cache, those of other images that share the blobs included.
     pub bytes_local: u64,
+    /// Bytes that its blobs take on the disk, those left out that an image with a lower number uses too: so the sum
+    /// over all images is what the cache takes.
+    pub bytes_disk: u64,
     /// Stored (compressed) bytes fetched for it since the server started.
     pub bytes_fetched: u64,
     /// Of these, bytes that a reader waited for or was about to.
@@ -67,6 +73,7 @@ pub struct ImageStatus {
     pub blocked: Duration,
     /// Reads that ended in an error.
     pub read_errors: u64,
-    /// Chunks the cache's disk refused, for all images that share the blobs. They were served all the same.
+    /// Chunks that were not kept, for all images that share the blobs: the disk refused, or there was no room. They
+    /// were served all the same.
     pub cache_errors: u64,
 }

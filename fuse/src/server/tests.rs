@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::*;
+use crate::CacheLimits;
 
 /// Short, so that tests of faults are; long enough for a loaded machine to answer from memory.
 const DEADLINE: Duration = Duration::from_secs(6);
@@ -73,6 +74,7 @@ impl Node {
         let config = ServerConfig {
             mountpoint: mountpoint.path().to_owned(),
             cache_dir: cache.path().to_owned(),
+            cache_limits: CacheLimits::default(),
             erofs_dir: erofs_dir.path().to_owned(),
             data_path,
             threads: 2,
@@ -93,6 +95,13 @@ impl Node {
         let id = image.id;
         Server::add(self, image).unwrap();
         self.path(id)
+    }
+
+    /// Evicts whatever can be, and tells how many bytes went.
+    fn evict_all(&self) -> u64 {
+        let served = self.tree.images.all();
+        let blobs = served.iter().flat_map(|served| served.supply.blobs());
+        blobs.map(|blob| blob.evict(&blob.extents())).sum()
     }
 
     fn end(mut self) -> Arc<TempDir> {

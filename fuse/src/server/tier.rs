@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Error, ImageId, ImageSpec, ServerConfig};
 use crate::erofs::{self, Parts, probe};
-use crate::image::Served;
+use crate::image::{DeviceFiles, Served};
 use crate::server::spec::IMAGE_ID_END;
 
 /// Number of the image that is only there to try the kernel.
@@ -198,7 +198,7 @@ impl Tiers {
 
     /// Mounts an image.
     pub(super) fn try_show(&self, served: &Served, bootstrap: &Path, blobs: &Path) -> Result<(), String> {
-        let devices = served
+        let DeviceFiles { paths, pins } = served
             .device_files(blobs)
             .map_err(|refusal| refusal.to_string())?;
         let target = self.target(served.id);
@@ -208,11 +208,13 @@ impl Tiers {
         }
         let parts = Parts {
             bootstrap,
-            devices,
+            devices: paths,
             target: &target,
             is_direct: self.is_direct.load(Ordering::Relaxed),
         };
-        erofs::mount(&parts).map_err(|error| {
+        let mounted = erofs::mount(&parts);
+        drop(pins);
+        mounted.map_err(|error| {
             std::fs::remove_dir(&target).ok();
             error.to_string()
         })

@@ -31,7 +31,7 @@ fn bare(top: Top, ids: &[u32]) -> Bare {
     let cache_dir = tempfile::tempdir().unwrap();
     let bare = Bare {
         tree: Tree::new(top),
-        cache: Cache::open(cache_dir.path()).unwrap(),
+        cache: Cache::open(cache_dir.path(), crate::CacheLimits::default()).unwrap(),
         engine: Engine::new(runtime.handle().clone(), Duration::from_secs(1)),
         fixture: builder.finish(),
         _cache_dir: cache_dir,

@@ -88,6 +88,8 @@ pub(super) fn as_json(image: &Image) -> serde_json::Value {
         "total_bytes": image.total_bytes,
         "local_bytes": image.local_bytes,
         "needed_bytes": image.needed_bytes,
+        "disk_bytes": image.disk_bytes,
+        "cache_error_count": image.cache_error_count,
         "fetched_bytes": image.fetched_bytes,
         "demand_bytes": image.demand_bytes,
         "hint_bytes": image.hint_bytes,

@@ -64,6 +64,8 @@ pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<
             .cache_dir
             .clone()
             .unwrap_or_else(|| passing.path().join("cache")),
+        // What is in the way of others is the caller's to know.
+        cache_limits: fuse::CacheLimits::default(),
         // One image alone is always shown by FUSE, which needs no root.
         erofs_dir: passing.path().join("mnt"),
         data_path: fuse::DataPath::Fuse,

@@ -1,6 +1,7 @@
 //! `slipwayd status`.
 
-use proto::control::{ImagesRequest, StatusRequest};
+use bytesize::ByteSize;
+use proto::control::{Cache, ImagesRequest, StatusRequest};
 use serde_json::json;
 use snapshotter::layout::Layout;
 
@@ -19,6 +20,7 @@ pub(super) fn run(settings: &Settings, format: Format) -> anyhow::Result<()> {
         anyhow::Ok((status, client.images(ImagesRequest {}).await?.into_inner().images))
     })?;
     let data_path = data_path(status.data_path());
+    let cache = status.cache.unwrap_or_default();
     if format.json {
         return printer::json(&json!({
             "version": status.version,
@@ -29,6 +31,14 @@ pub(super) fn run(settings: &Settings, format: Format) -> anyhow::Result<()> {
             "fuse_mountpoint": status.fuse_mountpoint,
             "state_root": status.state_root,
             "snapshot_count": status.snapshot_count,
+            "cache": {
+                "used_bytes": cache.used_bytes,
+                "max_bytes": cache.max_bytes,
+                "free_bytes": cache.free_bytes,
+                "evicted_bytes": cache.evicted_bytes,
+                "refused_bytes": cache.refused_bytes,
+                "write_error_count": cache.write_error_count,
+            },
             "images": images.iter().map(images::as_json).collect::<Vec<_>>(),
         }));
     }
@@ -41,6 +51,7 @@ pub(super) fn run(settings: &Settings, format: Format) -> anyhow::Result<()> {
         ("mount", status.fuse_mountpoint.clone()),
         ("root", status.state_root.clone()),
         ("snapshots", status.snapshot_count.to_string()),
+        ("cache", cache_line(&cache)),
     ];
     let rows: Vec<_> = rows
         .into_iter()
@@ -52,6 +63,28 @@ pub(super) fn run(settings: &Settings, format: Format) -> anyhow::Result<()> {
         text.push_str(&images::table(&images));
     }
     printer::data(&text)
+}
+
+/// How full the cache is, and what it could not do.
+fn cache_line(cache: &Cache) -> String {
+    let bytes = |len: u64| ByteSize::b(len).display().iec().to_string();
+    let mut line = bytes(cache.used_bytes);
+    if cache.max_bytes > 0 {
+        line = format!("{line} of {}", bytes(cache.max_bytes));
+    }
+    line = format!("{line}, {} free on the disk", bytes(cache.free_bytes));
+    for (len, what) in [
+        (cache.evicted_bytes, "evicted"),
+        (cache.refused_bytes, "not kept for lack of room"),
+    ] {
+        if len > 0 {
+            line = format!("{line}, {} {what}", bytes(len));
+        }
+    }
+    match cache.write_error_count {
+        0 => line,
+        count => format!("{line}; {count} WRITE ERRORS, served without caching: look at the disk"),
+    }
 }
 
 /// The word for a data path.

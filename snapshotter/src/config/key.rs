@@ -72,6 +72,17 @@ const KEYS: &[Key] = &[
         example: None,
     },
     Key {
+        name: "cache.size_max",
+        meaning: "Most disk space of the chunk cache: a size such as \"64GiB\", a share of its file system such as \
+                  \"80%\", or off. What was read longest ago goes first, images without containers before others.",
+        example: None,
+    },
+    Key {
+        name: "cache.free_min",
+        meaning: "The chunk cache gives back what was read longest ago while its disk has less than this free.",
+        example: None,
+    },
+    Key {
         name: "registry.plain_http",
         meaning: "Registries, as \"host:port\", that are reached without TLS. Loopback hosts need no entry.",
         example: None,

@@ -79,6 +79,7 @@ fn documentation_holds_table_and_sample() {
 #[case("[fuse]\nread_deadline = 30", "read_deadline")]
 #[case("[fuse]\nspeed = 1", "speed")]
 #[case("[log]\nlevel = \"loud\"", "loud")]
+#[case("[cache]\nsize_max = \"120%\"", "120%")]
 fn unreadable_files(#[case] text: &str, #[case] named: &str) {
     let error = Config::parse(text).unwrap_err();
     assert!(error.to_string().contains(named), "{error}");

@@ -106,6 +106,7 @@ fn a_daemon_lives_dies_and_lives_again() {
         serde_json::from_str(&stdout(node.command("status").arg("--json"))).unwrap();
     assert_eq!(status["pid"], first.0.id());
     assert_eq!(status["snapshot_count"], 0);
+    assert!(status["cache"]["max_bytes"].as_u64() > status["cache"]["used_bytes"].as_u64());
     assert_eq!(stdout(node.command("images").arg("--json")), "[]\n");
     assert!(node.fuse().join("images").is_dir());
     let said = failure(&mut node.command("run"));

@@ -66,7 +66,7 @@ impl Mounter for FakeMounter {
     fn status(&self, id: ImageId) -> Option<ImageStatus> {
         let known = self.mounted.lock().unwrap().iter().any(|image| image.id == id);
         known.then_some(ImageStatus {
-            bytes_local: 1 << 30,
+            bytes_disk: 1 << 30,
             ..ImageStatus::default()
         })
     }

@@ -59,6 +59,7 @@ fn serve_until_killed() {
     let config = ServerConfig {
         mountpoint: dir.join("mnt"),
         cache_dir: dir.join("cache"),
+        cache_limits: CacheLimits::default(),
         erofs_dir: dir.join("erofs"),
         data_path: DataPath::Auto,
         threads: 2,

@@ -187,8 +187,32 @@ fn a_whole_blob_is_read_from_the_cache_without_the_session() {
     let blobs = node.mountpoint().join("blobs/2");
     let served = node.tree.images.listed(2).unwrap();
     let devices = served.device_files(&blobs).unwrap();
-    assert!(!devices[0].starts_with(node.mountpoint()), "{devices:?}");
+    assert!(
+        !devices.paths[0].starts_with(node.mountpoint()),
+        "{:?}",
+        devices.paths
+    );
+    drop(devices);
     assert_eq!(read(&path).unwrap(), content);
+
+    // It is not evicted while that mount is there, in sight or not.
+    let blob = served.supply.blobs().next().unwrap();
+    let over = Overlay::on(path.parent().unwrap());
+    let through = over.path().join("file");
+    for is_removed in [false, true] {
+        if is_removed {
+            node.remove(ImageId(2));
+        }
+        assert_eq!(node.evict_all(), 0);
+        drop_page_cache(&through);
+        assert_eq!(read(&through).unwrap(), content);
+    }
+    drop(over);
+    eventually(|| node.evict_all() > 0);
+    assert_eq!(blob.local_len(), 0);
+    let first = node.path(ImageId(1)).join("file");
+    drop_page_cache(&first);
+    assert_eq!(read(&first).unwrap(), content);
 }
 
 #[test]
@@ -212,6 +236,7 @@ fn what_is_left_of_a_server_that_died_is_detached() {
     let config = ServerConfig {
         mountpoint: tempfile::tempdir().unwrap().keep(),
         cache_dir: tempfile::tempdir().unwrap().keep(),
+        cache_limits: CacheLimits::default(),
         erofs_dir: root.parent().unwrap().to_owned(),
         data_path: DataPath::Fuse,
         threads: 1,

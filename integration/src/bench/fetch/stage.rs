@@ -111,6 +111,7 @@ impl Stage {
         let config = ServerConfig {
             mountpoint,
             cache_dir: dir.path().join("cache"),
+            cache_limits: fuse::CacheLimits::default(),
             erofs_dir: dir.path().join("erofs"),
             data_path: DataPath::Fuse,
             threads: 4,
