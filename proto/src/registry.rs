@@ -4,7 +4,7 @@
 //! Repository  manifests, blobs, uploads of one repository
 //!   -> download  a body that resumes where a connection broke        upload  POST, PATCH..., PUT
 //!     -> mirrors   one request, to one host after the other     health  which host first
-//!       -> client    one request: authorize, send, repeat, judge the answer
+//!       -> client    one request: authorize, send, follow redirects, repeat, judge the answer
 //!         -> host      address and connections    hosts  which hosts there are    network  what images share
 //!         -> endpoint  which address a name stands for     auth  tokens     credentials  who we are
 //! ```
@@ -24,6 +24,7 @@ mod hosts;
 mod mirrors;
 mod network;
 mod range;
+mod redirect;
 mod repository;
 mod upload;
 

@@ -1,6 +1,6 @@
 //! What an answer of a registry means.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -16,13 +16,27 @@ const ERROR_BODY_LEN_MAX: u64 = 64 << 10;
 /// Words of a registry that are passed on to the user.
 const MESSAGE_LEN_MAX: usize = 300;
 
+/// Longest wait that a registry can ask for: what it says is a wish, and its clock may be wrong.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// How long a `Retry-After` asks to wait: so many seconds, or until a date.
+fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
+    let wait = match header.trim().parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        // A date that has passed asks for no wait.
+        Err(_) => httpdate::parse_http_date(header.trim())
+            .ok()?
+            .duration_since(now)
+            .unwrap_or_default(),
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
 /// The error that an unsuccessful answer stands for. `what` names the thing asked for.
 pub(super) async fn error(response: Response, what: &str, host: &str) -> Error {
     let status = response.status();
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let retry_after = (response.headers().get(RETRY_AFTER))
+        .and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
     let body = body(response, what, ERROR_BODY_LEN_MAX).await.unwrap_or_default();
     let message = message(&body);
     let place = what.to_owned();
@@ -39,15 +53,9 @@ pub(super) async fn error(response: Response, what: &str, host: &str) -> Error {
             what: place,
             place: host.to_owned(),
         },
-        StatusCode::TOO_MANY_REQUESTS => Error::Throttled {
-            place,
-            retry_after: retry_after.map(Duration::from_secs),
-        },
+        StatusCode::TOO_MANY_REQUESTS => Error::Throttled { place, retry_after },
         // With a time to wait it is no failure but a request to come later.
-        StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => Error::Throttled {
-            place,
-            retry_after: retry_after.map(Duration::from_secs),
-        },
+        StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => Error::Throttled { place, retry_after },
         status if status.is_server_error() => Error::Server {
             place,
             status: status.as_u16(),
@@ -127,4 +135,23 @@ fn message(body: &[u8]) -> String {
         .filter(|c| !c.is_control())
         .take(MESSAGE_LEN_MAX)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_seconds_or_dates_and_bounded() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        let secs = |header| retry_after(header, now).map(|wait| wait.as_secs());
+        assert_eq!(secs("7"), Some(7));
+        assert_eq!(secs("86400"), Some(300));
+        assert_eq!(secs("Sun, 06 Nov 1994 08:50:07 GMT"), Some(30));
+        assert_eq!(secs("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
+        assert_eq!(secs("Sat, 06 Nov 2094 08:00:00 GMT"), Some(300));
+        for bad in ["", "soon", "-1", "1.5"] {
+            assert_eq!(secs(bad), None, "{bad}");
+        }
+    }
 }

@@ -8,8 +8,9 @@ use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, WW
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 
 use super::auth::{Access, Auth, Authorization};
-use super::host::Host;
-use super::{answer, challenge};
+use super::host::{Host, authority};
+use super::redirect::{REDIRECT_COUNT_MAX, Redirects};
+use super::{answer, challenge, redirect};
 use crate::image::Error;
 
 /// A request without a body is answered within this time, or counts as failed.
@@ -78,6 +79,7 @@ impl Request {
 pub(super) struct Client {
     pub(super) host: Arc<Host>,
     auth: Arc<Auth>,
+    redirects: Arc<Redirects>,
 }
 
 /// How much is done for one request before its failure is told.
@@ -94,6 +96,7 @@ impl Client {
         Self {
             host,
             auth: Arc::new(auth),
+            redirects: Arc::default(),
         }
     }
 
@@ -122,46 +125,102 @@ impl Client {
         }
     }
 
-    /// Sends a request; an answer 401 is met with fresh authorization, once.
+    /// Sends a request. An answer 401 is met with fresh authorization, once; so is 403, where the authorization was an
+    /// earlier request's: some registries say so of an outdated token.
     async fn send_once(&self, request: &Request, timeout: Duration) -> Result<Response, Error> {
         let base = self.host.base().await?;
-        let url = match &request.target {
-            Target::Url(url) => url.clone(),
-            Target::Path(path) => self.address(base, path, &request.what)?,
+        let (url, path) = match &request.target {
+            Target::Url(url) => (url.clone(), None),
+            Target::Path(path) => (self.address(base, path, &request.what)?, Some(path.as_str())),
         };
-        let auth = &self.auth;
+        if let Some(response) = self.ask_store(request, path, timeout).await {
+            return Ok(response);
+        }
         // A token is for the registry alone, never for a store that it sends us to.
         let trusted = url.origin() == base.origin();
+        let auth = &self.auth;
         let mut authorization = auth.current(request.access).filter(|_| trusted);
-        let mut response = self
-            .execute(request, &url, authorization.as_ref(), timeout)
-            .await?;
-        if response.status() == StatusCode::UNAUTHORIZED && trusted {
-            let values = response.headers().get_all(WWW_AUTHENTICATE).iter();
-            let challenges: Vec<_> = values
-                .filter_map(|value| value.to_str().ok())
-                .flat_map(challenge::parse)
-                .collect();
-            let renewed = auth
-                .renew(
-                    &self.host.http,
-                    &challenges,
-                    request.access,
-                    authorization.as_ref(),
-                )
+        let (mut is_renewed, mut is_old) = (false, authorization.is_some());
+        loop {
+            let (response, from) = self
+                .follow(request, &url, authorization.as_ref(), timeout)
                 .await?;
-            authorization = Some(renewed);
-            response = self
-                .execute(request, &url, authorization.as_ref(), timeout)
-                .await?;
+            if response.status().is_success() {
+                if let Some(path) = path.filter(|_| from.origin() != base.origin() && is_read(request)) {
+                    self.redirects.keep(path, &from);
+                }
+                return Ok(response);
+            }
+            let is_registry = trusted && from.origin() == base.origin();
+            match response.status() {
+                StatusCode::UNAUTHORIZED if is_registry && !is_renewed => {
+                    let renewed = auth
+                        .renew(
+                            &self.host.tokens,
+                            &challenges(&response),
+                            request.access,
+                            authorization.as_ref(),
+                        )
+                        .await?;
+                    authorization = Some(renewed);
+                    (is_renewed, is_old) = (true, false);
+                }
+                StatusCode::FORBIDDEN if is_registry && is_old => {
+                    auth.forget(request.access);
+                    (authorization, is_old) = (None, false);
+                }
+                status => {
+                    if status == StatusCode::FORBIDDEN && is_registry {
+                        auth.forget(request.access);
+                    }
+                    return Err(answer::error(response, &request.what, &self.name_of(&from, base)).await);
+                }
+            }
         }
-        if response.status() == StatusCode::FORBIDDEN && trusted {
-            // Some registries say so of an outdated token: the next request starts anew.
-            auth.forget(request.access);
+    }
+
+    /// Asks where the registry sent an earlier request for the same. `None`: nowhere, or that is no longer good, for
+    /// whatever reason; then it is the registry's turn.
+    async fn ask_store(&self, request: &Request, path: Option<&str>, timeout: Duration) -> Option<Response> {
+        let path = path.filter(|_| is_read(request))?;
+        let url = self.redirects.get(path)?;
+        let response = self.follow(request, &url, None, timeout.min(SHORT_TIMEOUT)).await;
+        match response {
+            Ok((response, _)) if response.status().is_success() => Some(response),
+            _ => {
+                tracing::debug!(
+                    what = request.what,
+                    "an address that a registry gave is no longer good"
+                );
+                self.redirects.forget(path);
+                None
+            }
         }
-        match response.status().is_success() {
-            true => Ok(response),
-            false => Err(answer::error(response, &request.what, &self.host.name).await),
+    }
+
+    /// Sends a request where it is sent to. What is for this host alone stays with it.
+    async fn follow(
+        &self,
+        request: &Request,
+        url: &Url,
+        authorization: Option<&Authorization>,
+        timeout: Duration,
+    ) -> Result<(Response, Url), Error> {
+        let mut url = url.clone();
+        for _ in 0..=REDIRECT_COUNT_MAX {
+            let response = self.execute(request, &url, authorization, timeout).await?;
+            match redirect::target(&response, &url, &request.method)? {
+                Some(next) => url = next,
+                None => return Ok((response, url)),
+            }
+        }
+        Err(Error::invalid(&request.what, "too many redirects"))
+    }
+
+    fn name_of(&self, url: &Url, base: &Url) -> String {
+        match url.origin() == base.origin() {
+            true => self.host.name.clone(),
+            false => authority(url),
         }
     }
 
@@ -182,7 +241,13 @@ impl Client {
         timeout: Duration,
     ) -> Result<Response, Error> {
         let host = &self.host;
-        let mut headers = host.headers.clone();
+        let is_own = url.origin() == host.base().await?.origin();
+        let authorization = authorization.filter(|_| is_own);
+        // What is configured for this host may be a secret, too.
+        let mut headers = match is_own {
+            true => host.headers.clone(),
+            false => HeaderMap::new(),
+        };
         if authorization.is_some() {
             headers.remove(AUTHORIZATION);
         }
@@ -201,6 +266,17 @@ impl Client {
         }
         execute(builder, &request.what, &host.name, timeout).await
     }
+}
+
+/// Whether addresses for this can be used again: they are signed for the method.
+fn is_read(request: &Request) -> bool {
+    request.method == Method::GET
+}
+
+fn challenges(response: &Response) -> Vec<challenge::Challenge> {
+    let values = response.headers().get_all(WWW_AUTHENTICATE).iter();
+    let values = values.filter_map(|value| value.to_str().ok());
+    values.flat_map(challenge::parse).collect()
 }
 
 /// Sends a request and waits for the head of the answer, whatever it says.

@@ -13,14 +13,13 @@ use super::client::{self, ANSWER_TIMEOUT, network};
 use super::endpoint;
 use super::health::Health;
 use super::hosts::{Capabilities, ClientCertificate, HostSpec, Tls};
+use super::redirect::REDIRECT_COUNT_MAX;
 use crate::image::Error;
 
 /// A connection attempt that takes longer is given up: three lost SYN packets take 7 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle connections are kept this long: less than the 60 s after which common proxies close theirs.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-/// Redirects followed: object stores behind registries need one, sometimes two.
-const REDIRECT_COUNT_MAX: usize = 5;
 
 /// A host that has images.
 pub(super) struct Host {
@@ -32,7 +31,10 @@ pub(super) struct Host {
     pub(super) plain_http: bool,
     /// Whose images a mirror is asked for.
     pub(super) namespace: Option<String>,
+    /// For requests whose redirects are followed by who sends them.
     pub(super) http: reqwest::Client,
+    /// For token services. Follows redirects within a host: a password in a body is for nobody else.
+    pub(super) tokens: reqwest::Client,
     base: OnceCell<Url>,
     health: Mutex<Health>,
 }
@@ -41,7 +43,8 @@ impl Host {
     /// A host of the registry `namespace`. `plain_http` is for a host whose address does not tell. Blocking.
     pub(super) fn new(spec: &HostSpec, namespace: &str, plain_http: bool) -> Result<Self, Error> {
         let name = spec.base.as_ref().map_or_else(|| namespace.to_owned(), authority);
-        let http = http_client(spec, &name)?;
+        let http = http_client(spec, &name, Policy::none())?;
+        let tokens = http_client(spec, &name, Policy::custom(follow_within_host))?;
         let is_registry =
             spec.base.is_none() || [namespace, endpoint::api_host(namespace)].contains(&name.as_str());
         let plain_http = match &spec.base {
@@ -60,6 +63,7 @@ impl Host {
             capabilities: spec.capabilities,
             headers: spec.headers.clone(),
             http,
+            tokens,
             health: Mutex::default(),
         })
     }
@@ -98,7 +102,7 @@ impl Host {
     }
 }
 
-fn authority(url: &Url) -> String {
+pub(super) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
         Some(port) => format!("{host}:{port}"),
@@ -106,7 +110,7 @@ fn authority(url: &Url) -> String {
     }
 }
 
-fn http_client(spec: &HostSpec, name: &str) -> Result<reqwest::Client, Error> {
+fn http_client(spec: &HostSpec, name: &str, redirects: Policy) -> Result<reqwest::Client, Error> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(spec.dial_timeout.unwrap_or(CONNECT_TIMEOUT))
@@ -114,7 +118,7 @@ fn http_client(spec: &HostSpec, name: &str) -> Result<reqwest::Client, Error> {
         // Blobs are bulk data: separate connections share no window and do not stall each other.
         .http1_only()
         .referer(false)
-        .redirect(Policy::custom(follow));
+        .redirect(redirects);
     if endpoint::is_loopback(name) {
         builder = builder.no_proxy();
     }
@@ -154,17 +158,16 @@ fn bad_pem(path: &Path, error: reqwest::Error) -> Error {
     )
 }
 
-/// Follows redirects, but never from HTTPS down to plain HTTP.
-fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    let was_secure = attempt
-        .previous()
-        .last()
-        .is_some_and(|url| url.scheme() == "https");
-    if was_secure && attempt.url().scheme() != "https" {
-        return attempt.error("redirect from HTTPS to plain HTTP");
-    }
-    match attempt.previous().len() > REDIRECT_COUNT_MAX {
-        true => attempt.error("too many redirects"),
-        false => attempt.follow(),
+/// Follows redirects within a host, but never from HTTPS down to plain HTTP.
+fn follow_within_host(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+    let Some(previous) = attempt.previous().last() else {
+        return attempt.follow();
+    };
+    let is_same = previous.host_str() == attempt.url().host_str();
+    let is_down = previous.scheme() == "https" && attempt.url().scheme() != "https";
+    match (is_same && !is_down, attempt.previous().len() > REDIRECT_COUNT_MAX) {
+        (false, _) => attempt.error("redirect of a token service to another host"),
+        (true, true) => attempt.error("too many redirects"),
+        (true, false) => attempt.follow(),
     }
 }

@@ -25,6 +25,13 @@ pub(super) struct HostList {
     pub(super) server: Arc<Host>,
 }
 
+impl HostList {
+    /// Whether these are the same hosts with the same connections.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.server, &other.server)
+    }
+}
+
 /// The hosts of a registry, and what was said of them when they were made.
 struct Known {
     said: Hosts,

@@ -45,7 +45,7 @@ impl Repository {
     }
 
     /// The registry itself, where pushes go.
-    pub(super) fn client(&self) -> &Client {
+    pub(super) fn client(&self) -> Client {
         self.mirrors.registry()
     }
 

@@ -3,7 +3,9 @@
 mod authorization;
 mod faults;
 mod mirrors;
+mod proxy;
 mod real;
+mod redirects;
 mod script;
 mod tls;
 mod uploads;

@@ -80,7 +80,7 @@ async fn a_refused_token_is_renewed_once() {
 }
 
 #[tokio::test]
-async fn after_a_403_the_next_request_logs_in_anew() {
+async fn a_token_that_is_forbidden_later_is_renewed_once() {
     // The first token is forbidden from the second use on.
     let script = |seen: &Seen| match seen.count {
         3 => answer(403, &[], ""),
@@ -89,20 +89,27 @@ async fn after_a_403_the_next_request_logs_in_anew() {
     let server = Server::start(script).await;
     let repository = repository(&server.host, Some(("me", "secret")));
     let descriptor = descriptor_of(BLOB);
-    assert_eq!(read(repository.blob(&descriptor).await).await.unwrap(), BLOB);
-    assert!(matches!(
-        repository.blob(&descriptor).await,
-        Err(Error::Unauthorized { .. })
-    ));
-    assert_eq!(read(repository.blob(&descriptor).await).await.unwrap(), BLOB);
-    assert_eq!(
-        server
-            .trace()
-            .iter()
-            .filter(|line| line.contains("/token"))
-            .count(),
-        2
-    );
+    for _ in 0..2 {
+        assert_eq!(read(repository.blob(&descriptor).await).await.unwrap(), BLOB);
+    }
+    let tokens = |server: &Server| {
+        let trace = server.trace();
+        trace.iter().filter(|line| line.contains("/token")).count()
+    };
+    assert_eq!(tokens(&server), 2);
+
+    // Forbidden for good: asked, token, asked, given up; and the next request is no longer.
+    let never = Server::start(|seen: &Seen| match seen.header(AUTHORIZATION) {
+        Some(header) if header.starts_with("Bearer") => answer(403, &[], ""),
+        _ => with_tokens(seen, 0),
+    })
+    .await;
+    let repository = super::repository(&never.host, Some(("me", "secret")));
+    for count in 1..=2 {
+        let error = repository.blob(&descriptor).await.map(drop).unwrap_err();
+        assert!(matches!(error, Error::Unauthorized { .. }), "{error}");
+        assert_eq!((never.trace().len(), tokens(&never)), (3 * count, count));
+    }
 }
 
 #[tokio::test]

@@ -204,3 +204,27 @@ async fn the_failure_that_may_pass_is_told() {
     let error = repository.blob(&descriptor_of(b"x")).await.map(drop).unwrap_err();
     assert!(matches!(error, Error::Network { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn hosts_that_change_are_asked_without_a_restart() {
+    let blob = noise(1000);
+    let (first, second) = (good(&blob).await, good(&blob).await);
+    let upstream = dead().await;
+    let of = |server: &Server| format!("[host.\"http://{}\"]\n", server.host);
+    let folder = hosts_dir(&upstream, &of(&first));
+    let repository = repository(&upstream, folder.path());
+    let digest = digest::sha256_of(&blob);
+    let ask = || async {
+        repository.mirrors().outdate();
+        let bytes = read(repository.range(&digest, 5..10).await).await.unwrap();
+        assert_eq!(bytes, blob[5..10]);
+    };
+    ask().await;
+    fs::write(folder.path().join(&upstream).join("hosts.toml"), of(&second)).unwrap();
+    ask().await;
+    assert_eq!((first.trace().len(), second.trace().len()), (1, 1));
+    // What cannot be read changes nothing.
+    fs::write(folder.path().join(&upstream).join("hosts.toml"), "host = 5").unwrap();
+    ask().await;
+    assert_eq!((first.trace().len(), second.trace().len()), (1, 2));
+}
