@@ -30,7 +30,7 @@ pub use self::source::ImageSource;
 pub use self::stream::ByteStream;
 pub use self::target::{BlobUpload, ImageTarget};
 
-pub(crate) use self::local::blocking;
+pub(crate) use self::local::{Slice, blocking};
 pub(crate) use self::stream::checked;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@
 //! | `control` | `control` | Slipway's own control gRPC, client and server |
 //! | `registry` | `registry` | the OCI distribution protocol over HTTP: authentication, ranges, uploads |
 //! | `registry` | `image` | OCI images wherever they lie: registry, layout folder, archive |
+//! | `registry` | `store` | blobs beside registries: folders, web servers, object stores |
 //! | `registry` | `lazy` | how a RAFS image is laid out as an OCI image: media types, annotations, bootstrap layer |
 //!
 //! No feature is on by default, so that a user of one needs the dependencies of that one only.
@@ -22,3 +23,5 @@ pub mod lazy;
 pub mod registry;
 #[cfg(feature = "containerd")]
 pub mod snapshots;
+#[cfg(feature = "registry")]
+pub mod store;

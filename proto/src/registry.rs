@@ -28,11 +28,16 @@ mod redirect;
 mod repository;
 mod upload;
 
+pub(crate) use self::answer::error as answer_error;
 pub use self::challenge::{Challenge, parse as challenges};
+pub(crate) use self::client::network as network_error;
+pub use self::credentials::CredentialPlaces;
+pub(crate) use self::endpoint::is_loopback;
+pub(crate) use self::health::{Blame, Health, Ledger, blame};
 pub use self::network::Network;
 pub use self::range::ContentRange;
 pub use self::repository::Repository;
 pub(crate) use self::upload::Upload;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,6 +9,8 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use proto::registry::CredentialPlaces;
+use proto::store::StoreLocation;
 use serde::{Deserialize, Serialize};
 
 pub use fill::Fill;
@@ -185,6 +187,21 @@ pub struct Fetch {
     pub fill: Fill,
     /// Free space that filling leaves.
     pub fill_free_min: Size,
+    /// Places that are asked for blobs before the registry.
+    pub stores: Vec<String>,
+}
+
+impl Fetch {
+    /// The places that are asked for blobs before the registry, read.
+    pub fn stores(&self) -> Result<Vec<StoreLocation>, Error> {
+        let parse = |text: &String| {
+            text.parse().map_err(|error: proto::image::Error| Error::Value {
+                key: "fetch.stores",
+                reason: error.to_string(),
+            })
+        };
+        self.stores.iter().map(parse).collect()
+    }
 }
 
 impl Default for Fetch {
@@ -193,6 +210,7 @@ impl Default for Fetch {
         Self {
             fill: Fill::Auto,
             fill_free_min: Size(5 << 30),
+            stores: Vec::new(),
         }
     }
 }
@@ -235,6 +253,23 @@ pub struct Registry {
     pub plain_http: Vec<String>,
     /// Folder of containerd's `hosts.toml` files. Empty: none.
     pub hosts_dir: PathBuf,
+    /// Folder of pull secrets. Empty: none.
+    pub pull_secrets_dir: PathBuf,
+    /// The kubelet's configuration of credential providers. Empty: none.
+    pub credential_providers: PathBuf,
+    /// Folder of the kubelet's credential providers.
+    pub credential_provider_dir: PathBuf,
+}
+
+impl Registry {
+    /// Where credentials are looked for, beside the files of docker and podman.
+    pub fn credential_places(&self) -> CredentialPlaces {
+        let set = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
+        CredentialPlaces {
+            secrets_dir: set(&self.pull_secrets_dir),
+            kubelet: set(&self.credential_providers).zip(set(&self.credential_provider_dir)),
+        }
+    }
 }
 
 impl Default for Registry {
@@ -243,6 +278,9 @@ impl Default for Registry {
         Self {
             plain_http: Vec::new(),
             hosts_dir: "/etc/containerd/certs.d".into(),
+            pull_secrets_dir: PathBuf::new(),
+            credential_providers: PathBuf::new(),
+            credential_provider_dir: PathBuf::new(),
         }
     }
 }
@@ -326,9 +364,27 @@ impl Config {
                 &format!("{host:?} must be host or host:port"),
             );
         }
-        let hosts_dir = &self.registry.hosts_dir;
-        if !hosts_dir.as_os_str().is_empty() && !hosts_dir.is_absolute() {
-            return value("registry.hosts_dir", "it must be an absolute path, or empty");
+        self.fetch.stores()?;
+        let Registry {
+            hosts_dir,
+            pull_secrets_dir,
+            credential_providers,
+            credential_provider_dir,
+            ..
+        } = &self.registry;
+        for (key, path) in [
+            ("registry.hosts_dir", hosts_dir),
+            ("registry.pull_secrets_dir", pull_secrets_dir),
+            ("registry.credential_providers", credential_providers),
+            ("registry.credential_provider_dir", credential_provider_dir),
+        ] {
+            if !path.as_os_str().is_empty() && !path.is_absolute() {
+                return value(key, "it must be an absolute path, or empty");
+            }
+        }
+        if credential_providers.as_os_str().is_empty() != credential_provider_dir.as_os_str().is_empty() {
+            let reason = "it needs registry.credential_provider_dir, the folder of the programs, and the other way round";
+            return value("registry.credential_providers", reason);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use fuse::{Filler, ServerConfig};
 use proto::control::control_server::ControlServer;
 use proto::snapshots::{MESSAGE_LEN_MAX, SnapshotsServer};
+use proto::store::Stores;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -98,8 +99,9 @@ impl Daemon {
             threads: config.fuse.threads,
             read_deadline: config.fuse.read_deadline,
         };
+        let stores = Stores::new(&config.fetch.stores()?).map_err(MountError::from)?;
         let filler = filler(&config.fetch, &layout);
-        let mounter = Arc::new(FuseMounter::start(server, config.registry.clone(), filler).await?);
+        let mounter = Arc::new(FuseMounter::start(server, config.registry.clone(), stores, filler).await?);
         let images = Arc::new(Images::new(Arc::clone(&mounter) as _, layout.clone()));
         let engine = Engine::new(store, layout.clone(), images);
         engine.restore().await?;

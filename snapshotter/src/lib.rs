@@ -9,7 +9,7 @@
 //! | [`plan`] | the decision for a new snapshot, from [`label`]s and ancestors alone |
 //! | [`store`] | the database: one transaction per call |
 //! | [`mount`] | lists of mounts for containerd to perform |
-//! | [`image`] | the images being served; [`mounter`] makes one visible |
+//! | [`image`] | the images being served; [`mounter`] makes one visible, [`source`] has their blobs |
 //! | [`background`] | work that no call waits for |
 //! | [`cleanup`], [`usage`], [`filter`], [`layout`] | folders taken back, space measured, `List` filters, places on disk |
 //!
@@ -34,6 +34,7 @@ pub mod plan;
 pub mod pull;
 pub mod resolve;
 pub mod service;
+pub mod source;
 pub mod status;
 pub mod store;
 pub mod usage;

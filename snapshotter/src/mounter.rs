@@ -6,9 +6,11 @@ use std::sync::Arc;
 use fuse::{CacheMeter, Filler, ImageId, ImageSpec, ImageStatus, Server, ServerConfig, TierChoice};
 use proto::image::{ImageSource, Location, Options};
 use proto::registry::Network;
+use proto::store::Stores;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Registry;
+use crate::source::Layered;
 
 /// An image to be made visible.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +65,7 @@ pub struct FuseMounter {
     server: Arc<Server>,
     registry: Registry,
     network: Arc<Network>,
+    stores: Stores,
     filler: Option<Filler>,
     /// Calls to the server that run to their end even when nobody waits for them any more.
     calls: TaskTracker,
@@ -73,6 +76,7 @@ impl FuseMounter {
     pub async fn start(
         config: ServerConfig,
         registry: Registry,
+        stores: Stores,
         filler: Option<Filler>,
     ) -> Result<Self, MountError> {
         let runtime = tokio::runtime::Handle::current();
@@ -83,6 +87,7 @@ impl FuseMounter {
             server: Arc::new(server),
             network: network(&registry),
             registry,
+            stores,
             filler,
         })
     }
@@ -116,6 +121,7 @@ impl Mounter for FuseMounter {
         let location: Location = image.reference.parse()?;
         let source = ImageSource::open(&location, &options(&location, &self.registry, &self.network)).await?;
         let (id, bootstrap) = (image.id, image.bootstrap.clone());
+        let source = Layered::new(self.stores.clone(), source);
         let server = Arc::clone(&self.server);
         blocking(&self.calls, move || {
             server.add(ImageSpec {
@@ -176,7 +182,7 @@ async fn blocking<T: Send + 'static>(
 /// What all images share to reach registries.
 pub fn network(registry: &Registry) -> Arc<Network> {
     let hosts_dir = (!registry.hosts_dir.as_os_str().is_empty()).then(|| registry.hosts_dir.clone());
-    Arc::new(Network::new(hosts_dir))
+    Arc::new(Network::new(hosts_dir).with_credentials(&registry.credential_places()))
 }
 
 /// How to reach the place of an image.

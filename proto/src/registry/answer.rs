@@ -33,7 +33,7 @@ fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
 }
 
 /// The error that an unsuccessful answer stands for. `what` names the thing asked for.
-pub(super) async fn error(response: Response, what: &str, host: &str) -> Error {
+pub(crate) async fn error(response: Response, what: &str, host: &str) -> Error {
     let status = response.status();
     let retry_after = (response.headers().get(RETRY_AFTER))
         .and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));

@@ -1,7 +1,7 @@
 //! Authorization headers: basic, and bearer tokens from the token service a registry names.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::answer;
 use super::challenge::Challenge;
 use super::client::{self, ANSWER_TIMEOUT};
-use super::credentials::{self, Credentials};
+use super::credentials::{Credentials, Keyring};
 use super::host::Host;
 use crate::image::{Error, blocking};
 
@@ -39,6 +39,7 @@ pub(super) struct Auth {
     given: Option<(String, String)>,
     /// Passwords may go over plain HTTP: asked for, or within this machine.
     plain_http: bool,
+    keyring: Arc<Keyring>,
     cache: Mutex<HashMap<Access, Cached>>,
 }
 
@@ -67,12 +68,18 @@ struct Cached {
 
 impl Auth {
     /// `given` credentials are used instead of those that are found.
-    pub(super) fn new(host: &Host, repository: &str, given: Option<(String, String)>) -> Self {
+    pub(super) fn new(
+        host: &Host,
+        repository: &str,
+        given: Option<(String, String)>,
+        keyring: Arc<Keyring>,
+    ) -> Self {
         Self {
             host: host.name.clone(),
             repository: repository.to_owned(),
             given,
             plain_http: host.plain_http,
+            keyring,
             cache: Mutex::default(),
         }
     }
@@ -94,7 +101,8 @@ impl Auth {
         self.cache().remove(&access);
     }
 
-    /// Answers a 401: what to try again with. `refused` is what was not good enough.
+    /// Answers a 401: what to try again with. `refused` is what was not good enough. Where one login is not taken, that
+    /// of another place is tried.
     pub(super) async fn renew(
         &self,
         http: &Client,
@@ -106,10 +114,32 @@ impl Auth {
         if let Some(current) = self.current(access).filter(|current| Some(current) != refused) {
             return Ok(current);
         }
-        let credentials = self.credentials().await?;
+        let first = self.credentials(None).await?;
+        let result = self.log_in(http, challenges, access, (&first, refused)).await;
+        let cached = match result {
+            Err(error @ Error::Unauthorized { .. }) => {
+                let second = self.credentials(Some(first.clone())).await?;
+                if second == first {
+                    return Err(error);
+                }
+                self.log_in(http, challenges, access, (&second, refused)).await?
+            }
+            result => result?,
+        };
+        self.cache().insert(access, cached.clone());
+        Ok(cached.authorization)
+    }
+
+    async fn log_in(
+        &self,
+        http: &Client,
+        challenges: &[Challenge],
+        access: Access,
+        (credentials, refused): (&Credentials, Option<&Authorization>),
+    ) -> Result<Cached, Error> {
         let find = |scheme| challenges.iter().find(|challenge| challenge.scheme == scheme);
-        let cached = match (find("bearer"), find("basic"), &credentials) {
-            (Some(challenge), _, _) => self.token(http, challenge, access, &credentials).await?,
+        let cached = match (find("bearer"), find("basic"), credentials) {
+            (Some(challenge), _, _) => self.token(http, challenge, access, credentials).await?,
             (None, Some(_), Credentials::Password { user, password }) => {
                 let (user, password) = (user.clone(), password.clone());
                 Cached {
@@ -117,23 +147,23 @@ impl Auth {
                     expires: None,
                 }
             }
-            (None, Some(_), _) => return Err(self.refused("it asks for a password", &credentials)),
-            (None, None, _) => return Err(self.refused("it offers no known way to log in", &credentials)),
+            (None, Some(_), _) => return Err(self.refused("it asks for a password", credentials)),
+            (None, None, _) => return Err(self.refused("it offers no known way to log in", credentials)),
         };
-        if Some(&cached.authorization) == refused {
-            return Err(self.refused("wrong user name or password", &credentials));
+        match Some(&cached.authorization) == refused {
+            true => Err(self.refused("wrong user name or password", credentials)),
+            false => Ok(cached),
         }
-        self.cache().insert(access, cached.clone());
-        Ok(cached.authorization)
     }
 
     /// Read anew each time, so that a login or a renewed secret counts at once.
-    async fn credentials(&self) -> Result<Credentials, Error> {
+    async fn credentials(&self, refused: Option<Credentials>) -> Result<Credentials, Error> {
         if let Some((user, password)) = self.given.clone() {
             return Ok(Credentials::Password { user, password });
         }
         let (host, repository) = (self.host.clone(), self.repository.clone());
-        blocking(move || Ok(credentials::find(&host, &repository))).await
+        let keyring = Arc::clone(&self.keyring);
+        blocking(move || Ok(keyring.find(&host, &repository, refused.as_ref()))).await
     }
 
     async fn token(

@@ -297,7 +297,7 @@ pub(super) async fn execute(
 }
 
 /// An [`Error::Network`] without the address, which may carry a signature.
-pub(super) fn network(what: &str, error: reqwest::Error) -> Error {
+pub(crate) fn network(what: &str, error: reqwest::Error) -> Error {
     Error::Network {
         place: what.to_owned(),
         source: Box::new(error.without_url()),

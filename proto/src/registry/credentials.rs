@@ -1,17 +1,26 @@
-//! Who we are to a registry: given credentials, else those that docker, podman and skopeo keep in files.
+//! Who we are to a registry: given credentials, else those of the places that have some.
+//!
+//! | place | what |
+//! |---|---|
+//! | `secrets` | a folder of Kubernetes pull secrets |
+//! | `kubelet` | the kubelet's credential providers |
+//! | `files` | the files of docker, podman and skopeo, and their helpers |
+//!
+//! Nothing is kept, so that a secret that is renewed counts at once. Nothing is written or logged.
+
+mod files;
+mod kubelet;
+mod pattern;
+mod secrets;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use docker_credential::{CredentialRetrievalError, DockerCredential};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use std::collections::HashMap;
-
-/// The key under which docker keeps the credentials of `docker.io`.
-const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+use self::files::Files;
+use self::kubelet::Kubelet;
+use self::secrets::Secrets;
 
 /// What to authenticate with. `Debug` never shows a secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,152 +44,58 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Looks through the files for `host`, most specific key first. Blocking: credential helpers are programs.
-pub(super) fn find(host: &str, repository: &str) -> Credentials {
-    let found = files().iter().find_map(|file| find_in(file, host, repository));
-    found.unwrap_or(Credentials::Anonymous)
+/// A place that may know who we are.
+trait CredentialSource: Send + Sync {
+    /// Looks for what to show to `host` for `repository`, the most specific there is. Blocking: it may run programs. `None`
+    /// if there is nothing, or it cannot be read, which is logged without a secret.
+    fn find(&self, host: &str, repository: &str) -> Option<Credentials>;
 }
 
-/// Credential files, in the order of podman; docker's is last.
-fn files() -> Vec<PathBuf> {
-    let variable = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    if let Some(file) = variable("REGISTRY_AUTH_FILE") {
-        return vec![file];
+/// Where credentials are looked for, beside the files of docker, podman and skopeo.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CredentialPlaces {
+    /// A folder of pull secrets: `*.json`, `.dockerconfigjson`, and `.dockerconfigjson` in folders within.
+    pub secrets_dir: Option<PathBuf>,
+    /// The kubelet's `CredentialProviderConfig`, and the folder of its programs.
+    pub kubelet: Option<(PathBuf, PathBuf)>,
+}
+
+/// All places, in the order to look.
+pub(super) struct Keyring {
+    places: Vec<Box<dyn CredentialSource>>,
+}
+
+impl Default for Keyring {
+    fn default() -> Self {
+        Self::new(&CredentialPlaces::default())
     }
-    let home = variable("HOME");
-    let runtime = variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
-    let config = variable("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
-    let docker = variable("DOCKER_CONFIG").or_else(|| home.map(|home| home.join(".docker")));
-    let mut files = vec![runtime.unwrap_or_else(|| PathBuf::from("/run/containers/0/auth.json"))];
-    files.extend(config.map(|folder| folder.join("containers/auth.json")));
-    files.extend(docker.map(|folder| folder.join("config.json")));
-    files
 }
 
-/// The keys of a file's `auths`.
-#[derive(Deserialize)]
-struct Keys {
-    #[serde(default)]
-    auths: HashMap<String, IgnoredAny>,
-}
+impl Keyring {
+    pub(super) fn new(places: &CredentialPlaces) -> Self {
+        let mut sources: Vec<Box<dyn CredentialSource>> = Vec::new();
+        if let Some(folder) = &places.secrets_dir {
+            sources.push(Box::new(Secrets::new(folder.clone())));
+        }
+        if let Some((config, programs)) = &places.kubelet {
+            sources.push(Box::new(Kubelet::new(config.clone(), programs.clone())));
+        }
+        sources.push(Box::new(Files));
+        Self { places: sources }
+    }
 
-fn find_in(file: &Path, host: &str, repository: &str) -> Option<Credentials> {
-    let content = match fs::read(file) {
-        Ok(content) => content,
-        Err(error) => {
-            match error.kind() {
-                // Another user's runtime folder is no fault.
-                ErrorKind::NotFound | ErrorKind::PermissionDenied => {
-                    tracing::debug!(file = %file.display(), %error, "no credential file");
-                }
-                _ => tracing::warn!(file = %file.display(), %error, "credential file cannot be read"),
+    /// Looks through all places. `refused` is what the host did not take just now: another place may have better.
+    /// Blocking.
+    pub(super) fn find(&self, host: &str, repository: &str, refused: Option<&Credentials>) -> Credentials {
+        let places = self.places.iter();
+        let found = places.filter_map(|place| place.find(host, repository));
+        let mut last = None;
+        for credentials in found {
+            if Some(&credentials) != refused {
+                return credentials;
             }
-            return None;
+            last = Some(credentials);
         }
-    };
-    let Ok(keys) = serde_json::from_slice::<Keys>(&content) else {
-        tracing::warn!(file = %file.display(), "credential file is not valid JSON; it is ignored");
-        return None;
-    };
-    // Keys below the host are looked up only when they are there, since each look-up may start a helper.
-    let scoped = scoped_keys(host, repository)
-        .into_iter()
-        .filter(|key| keys.auths.contains_key(key));
-    let whole = if host == "docker.io" { DOCKER_HUB_KEY } else { host };
-    scoped
-        .chain([whole.to_owned()])
-        .find_map(|key| look_up(&content, &key, file))
-}
-
-/// `host/a/b`, `host/a` for the repository `a/b`.
-fn scoped_keys(host: &str, repository: &str) -> Vec<String> {
-    let mut key = format!("{host}/{repository}");
-    let mut keys = Vec::new();
-    while key.len() > host.len() {
-        keys.push(key.clone());
-        key.truncate(key.rfind('/').unwrap_or(0));
-    }
-    keys
-}
-
-fn look_up(content: &[u8], key: &str, file: &Path) -> Option<Credentials> {
-    match docker_credential::get_credential_from_reader(content, key) {
-        Ok(DockerCredential::IdentityToken(token)) => Some(Credentials::IdentityToken(token)),
-        Ok(DockerCredential::UsernamePassword(user, password)) => {
-            Some(Credentials::Password { user, password })
-        }
-        // A helper says so too when it has nothing for this registry; its output may hold anything, so it is not shown.
-        Err(
-            CredentialRetrievalError::NoCredentialConfigured | CredentialRetrievalError::HelperFailure { .. },
-        ) => None,
-        Err(error) => {
-            tracing::warn!(file = %file.display(), key, %error, "credentials cannot be read; they are ignored");
-            None
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn find_in_text(text: &str, host: &str, repository: &str) -> Option<Credentials> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), text).unwrap();
-        find_in(file.path(), host, repository)
-    }
-
-    fn password(user: &str, password: &str) -> Option<Credentials> {
-        Some(Credentials::Password {
-            user: user.into(),
-            password: password.into(),
-        })
-    }
-
-    #[test]
-    fn the_most_specific_key_wins() {
-        // Base64 of one:1, two:2, hub:3.
-        let text = r#"{"auths": {"a.io": {"auth": "b25lOjE="}, "a.io/team": {"auth": "dHdvOjI="},
-            "https://index.docker.io/v1/": {"auth": "aHViOjM="}, "t.io": {"identitytoken": "tok"}}}"#;
-        assert_eq!(find_in_text(text, "a.io", "other/x"), password("one", "1"));
-        assert_eq!(find_in_text(text, "a.io", "team/x/y"), password("two", "2"));
-        assert_eq!(find_in_text(text, "a.io", "teams"), password("one", "1"));
-        assert_eq!(
-            find_in_text(text, "docker.io", "library/python"),
-            password("hub", "3")
-        );
-        assert_eq!(
-            find_in_text(text, "t.io", "x"),
-            Some(Credentials::IdentityToken("tok".into()))
-        );
-        assert_eq!(find_in_text(text, "b.io", "x"), None);
-    }
-
-    #[test]
-    fn damaged_files_count_as_empty() {
-        for text in [
-            "",
-            "[]",
-            "{",
-            r#"{"auths": {"a.io": {"auth": "!"}}}"#,
-            r#"{"auths": {"a.io": {}}}"#,
-        ] {
-            assert_eq!(find_in_text(text, "a.io", "x"), None, "{text}");
-        }
-        assert_eq!(find_in(Path::new("/nonexistent/auth.json"), "a.io", "x"), None);
-    }
-
-    #[test]
-    fn secrets_are_never_printed() {
-        let shown = format!(
-            "{:?} {:?}",
-            password("me", "hunter2"),
-            Credentials::IdentityToken("tok".into())
-        );
-        assert!(!shown.contains("hunter2") && !shown.contains("tok)"), "{shown}");
+        last.unwrap_or(Credentials::Anonymous)
     }
 }

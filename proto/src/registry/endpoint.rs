@@ -26,7 +26,7 @@ pub(super) fn base(host: &str, scheme: &str) -> Result<Url, Error> {
 }
 
 /// Whether `host` is this machine, where plain HTTP harms nobody.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or(rest),
         None => host.split(':').next().unwrap_or(host),

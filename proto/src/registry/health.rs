@@ -30,19 +30,19 @@ const SERVED_COUNT_MAX: usize = 256;
 
 /// How a host has been of late.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Health {
+pub(crate) struct Health {
     failures: u32,
     until: Option<Instant>,
 }
 
 impl Health {
     /// It answered.
-    pub(super) fn succeed(&mut self) {
+    pub(crate) fn succeed(&mut self) {
         *self = Self::default();
     }
 
     /// It failed, and perhaps asked to wait.
-    pub(super) fn fail(&mut self, now: Instant, asked: Option<Duration>) {
+    pub(crate) fn fail(&mut self, now: Instant, asked: Option<Duration>) {
         let doubled = SET_BACK_MIN.saturating_mul(1 << self.failures.min(16));
         let wait = asked.unwrap_or(doubled).min(SET_BACK_MAX);
         self.failures = self.failures.saturating_add(1);
@@ -50,7 +50,7 @@ impl Health {
     }
 
     /// It is about to be asked. If that is to try it again, others go on to leave it alone until there is a verdict.
-    pub(super) fn ask(&mut self, now: Instant) {
+    pub(crate) fn ask(&mut self, now: Instant) {
         if self.until.is_some_and(|until| until <= now) {
             self.until = now.checked_add(TRIAL);
         }
@@ -63,7 +63,7 @@ impl Health {
 
 /// What a failure says about the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Blame {
+pub(crate) enum Blame {
     /// It is down or overloaded, whatever is asked for.
     Host(Option<Duration>),
     /// It does not give this, at least not as it should.
@@ -73,7 +73,7 @@ pub(super) enum Blame {
 }
 
 /// Whom a failed request blames, and for what.
-pub(super) fn blame(error: &Error) -> Blame {
+pub(crate) fn blame(error: &Error) -> Blame {
     match error {
         // Rights and abilities differ from repository to repository, and a cache that fills itself has ranges later.
         Error::NotFound { .. }
@@ -89,14 +89,14 @@ pub(super) fn blame(error: &Error) -> Blame {
 
 /// What is known of a repository's blobs at its hosts, which are numbered.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     suspicions: HashMap<(usize, Digest), Instant>,
     served: VecDeque<(Digest, Range<u64>, usize)>,
 }
 
 impl Ledger {
     /// A host sends a range of a blob.
-    pub(super) fn note(&mut self, host: usize, digest: &Digest, range: Range<u64>) {
+    pub(crate) fn note(&mut self, host: usize, digest: &Digest, range: Range<u64>) {
         if self.served.len() == SERVED_COUNT_MAX {
             self.served.pop_front();
         }
@@ -112,8 +112,21 @@ impl Ledger {
         found.map(|(_, _, host)| *host)
     }
 
+    /// As `sender`, who is then no longer known to have sent it.
+    pub(crate) fn take_sender(&mut self, digest: &Digest, range: &Range<u64>) -> Option<usize> {
+        let host = self.sender(digest, range)?;
+        self.served
+            .retain(|(blob, sent, _)| blob != digest || sent.end <= range.start || range.end <= sent.start);
+        Some(host)
+    }
+
+    /// Whether nothing speaks against asking a host for a blob.
+    pub(crate) fn is_willing(&self, host: usize, health: &Health, digest: &Digest, now: Instant) -> bool {
+        health.set_back(now).is_none() && self.suspected(host, digest, now).is_none()
+    }
+
     /// A host is not to be asked for a blob for a while.
-    pub(super) fn suspect(&mut self, host: usize, digest: &Digest, blame: Blame, now: Instant) {
+    pub(crate) fn suspect(&mut self, host: usize, digest: &Digest, blame: Blame, now: Instant) {
         let wait = match blame {
             Blame::Host(_) => return,
             Blame::Missing => MISSING,

@@ -70,7 +70,10 @@ pub(super) struct Roster {
 
 impl Roster {
     fn new(list: HostList, repository: &str, options: &Options) -> Self {
-        let client = |host: &Arc<_>, given| Client::new(Arc::clone(host), Auth::new(host, repository, given));
+        let client = |host: &Arc<_>, given| {
+            let auth = Auth::new(host, repository, given, options.network.keyring());
+            Client::new(Arc::clone(host), auth)
+        };
         // What the user gave is for the registry that was named; a mirror has no business with it.
         let registry = client(&list.server, options.credentials.clone());
         let mirrors = list.mirrors.iter().map(|host| client(host, None)).collect();

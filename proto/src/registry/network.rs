@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::credentials::{CredentialPlaces, Keyring};
 use super::host::Host;
 use super::hosts::{self, Hosts};
 use crate::image::Error;
@@ -13,6 +14,7 @@ use crate::image::Error;
 #[derive(Default)]
 pub struct Network {
     hosts_dir: Option<PathBuf>,
+    keyring: Arc<Keyring>,
     known: Mutex<HashMap<(String, bool), Known>>,
 }
 
@@ -43,8 +45,20 @@ impl Network {
     pub fn new(hosts_dir: Option<PathBuf>) -> Self {
         Self {
             hosts_dir,
-            known: Mutex::default(),
+            ..Self::default()
         }
+    }
+
+    /// Looks for credentials in these places, too.
+    pub fn with_credentials(self, places: &CredentialPlaces) -> Self {
+        Self {
+            keyring: Arc::new(Keyring::new(places)),
+            ..self
+        }
+    }
+
+    pub(super) fn keyring(&self) -> Arc<Keyring> {
+        Arc::clone(&self.keyring)
     }
 
     /// The hosts of the registry `namespace`. Made anew when the files say something else than before. Blocking.

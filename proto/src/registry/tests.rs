@@ -6,7 +6,7 @@ mod mirrors;
 mod proxy;
 mod real;
 mod redirects;
-mod script;
+pub(crate) mod script;
 mod tls;
 mod uploads;
 
@@ -18,7 +18,7 @@ use crate::image::{ByteStream, Error, Options, digest};
 use crate::registry::Repository;
 
 /// Everything a stream gives.
-async fn read(stream: Result<ByteStream, Error>) -> Result<Vec<u8>, Error> {
+pub(crate) async fn read(stream: Result<ByteStream, Error>) -> Result<Vec<u8>, Error> {
     let mut all = Vec::new();
     let mut stream = stream?;
     while let Some(bytes) = stream.try_next().await? {
@@ -28,7 +28,7 @@ async fn read(stream: Result<ByteStream, Error>) -> Result<Vec<u8>, Error> {
 }
 
 /// Bytes without a short period, so that a wrong offset shows.
-fn noise(len: usize) -> Bytes {
+pub(crate) fn noise(len: usize) -> Bytes {
     let mut state = 0x9e37_79b9_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

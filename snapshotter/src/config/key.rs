@@ -72,6 +72,12 @@ const KEYS: &[Key] = &[
         example: None,
     },
     Key {
+        name: "fetch.stores",
+        meaning: "Places that are asked for blobs before the registry, in this order: dir:/FOLDER, https://HOST/FOLDER/, or \
+                  s3://BUCKET/PREFIX?region=REGION&endpoint=URL. Blobs are named there by the hex digits of their digest.",
+        example: None,
+    },
+    Key {
         name: "cache.size_max",
         meaning: "Most disk space of the chunk cache: a size such as \"64GiB\", a share of its file system such as \
                   \"80%\", or off. What was read longest ago goes first, images without containers before others.",
@@ -91,6 +97,23 @@ const KEYS: &[Key] = &[
         name: "registry.hosts_dir",
         meaning: "Folder with a hosts.toml per registry, as containerd reads them: mirrors, certificates, headers. \
                   It may be absent; empty means that none is read.",
+        example: None,
+    },
+    Key {
+        name: "registry.pull_secrets_dir",
+        meaning: "Folder of Kubernetes pull secrets: *.json, .dockerconfigjson, and .dockerconfigjson in folders within. \
+                  Read each time a registry asks for a login; empty means none.",
+        example: None,
+    },
+    Key {
+        name: "registry.credential_providers",
+        meaning: "The kubelet's file of credential providers (its --image-credential-provider-config), whose programs are \
+                  asked when a registry asks for a login; empty means none.",
+        example: None,
+    },
+    Key {
+        name: "registry.credential_provider_dir",
+        meaning: "Folder of those programs (the kubelet's --image-credential-provider-bin-dir).",
         example: None,
     },
 ];

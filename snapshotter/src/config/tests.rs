@@ -91,8 +91,14 @@ fn unreadable_files(#[case] text: &str, #[case] named: &str) {
 #[case("run_dir = \"/with,comma\"", "run_dir")]
 #[case("[fuse]\nthreads = 0", "fuse.threads")]
 #[case("[fuse]\nread_deadline = \"0s\"", "fuse.read_deadline")]
+#[case("[fetch]\nstores = [\"/mnt\"]", "fetch.stores")]
 #[case("[registry]\nhosts_dir = \"certs.d\"", "registry.hosts_dir")]
 #[case("[registry]\nplain_http = [\"http://host\"]", "registry.plain_http")]
+#[case("[registry]\npull_secrets_dir = \"secrets\"", "registry.pull_secrets_dir")]
+#[case(
+    "[registry]\ncredential_providers = \"/a.yaml\"",
+    "registry.credential_providers"
+)]
 fn senseless_values(#[case] text: &str, #[case] named: &str) {
     let error = Config::parse(text).unwrap().check().unwrap_err();
     assert!(

@@ -15,34 +15,34 @@ const BODY_LEN_MAX: usize = 64 << 20;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) method: Method,
+pub(crate) struct Seen {
+    pub(crate) method: Method,
     /// Path and query.
-    pub(super) path: String,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
     /// The other end of its connection.
-    pub(super) peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// How many came before it.
-    pub(super) count: usize,
+    pub(crate) count: usize,
 }
 
 impl Seen {
-    pub(super) fn header(&self, name: HeaderName) -> Option<&str> {
+    pub(crate) fn header(&self, name: HeaderName) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 }
 
 /// A listening server. Dropped, it is gone.
-pub(super) struct Server {
-    pub(super) host: String,
+pub(crate) struct Server {
+    pub(crate) host: String,
     seen: Arc<Mutex<Vec<Seen>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Server {
     /// Answers every request with `script`.
-    pub(super) async fn start(script: impl Fn(&Seen) -> Response + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(script: impl Fn(&Seen) -> Response + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -77,18 +77,18 @@ impl Server {
     }
 
     /// Closes the port, and waits until it is closed.
-    pub(super) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.task.abort();
         assert!((&mut self.task).await.unwrap_err().is_cancelled());
     }
 
     /// The requests so far.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
     /// Methods and paths of the requests so far.
-    pub(super) fn trace(&self) -> Vec<String> {
+    pub(crate) fn trace(&self) -> Vec<String> {
         self.seen()
             .iter()
             .map(|seen| format!("{} {}", seen.method, seen.path))
@@ -102,7 +102,7 @@ impl Drop for Server {
     }
 }
 
-pub(super) fn answer(status: u16, headers: &[(HeaderName, &str)], body: impl Into<Body>) -> Response {
+pub(crate) fn answer(status: u16, headers: &[(HeaderName, &str)], body: impl Into<Body>) -> Response {
     let mut response = Response::builder().status(StatusCode::from_u16(status).unwrap());
     for (name, value) in headers {
         response = response.header(name, *value);
@@ -111,12 +111,12 @@ pub(super) fn answer(status: u16, headers: &[(HeaderName, &str)], body: impl Int
 }
 
 /// `206` with `bytes` as the given range.
-pub(super) fn part(content_range: &str, bytes: Bytes) -> Response {
+pub(crate) fn part(content_range: &str, bytes: Bytes) -> Response {
     answer(206, &[(header::CONTENT_RANGE, content_range)], bytes)
 }
 
 /// A body that promises `len` bytes and breaks after `bytes`.
-pub(super) fn broken(status: u16, headers: &[(HeaderName, &str)], bytes: Bytes, len: usize) -> Response {
+pub(crate) fn broken(status: u16, headers: &[(HeaderName, &str)], bytes: Bytes, len: usize) -> Response {
     let pieces = futures::stream::iter([Ok(bytes)]);
     let end = futures::stream::once(async {
         // The server sends what it has when the body has to wait.
