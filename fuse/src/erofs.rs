@@ -4,13 +4,13 @@
 //! device: a file of our own FUSE mount or, once the cache has all of a blob, the cache's file itself.
 
 mod mount;
+mod mounted;
 pub(crate) mod probe;
-mod stale;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use mount::mount;
-pub(crate) use stale::{detach, detach_all};
+pub(crate) use mounted::{detach, list};
 
 /// What a mount is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]

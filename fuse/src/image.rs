@@ -22,6 +22,9 @@ use crate::fetch::{Engine, Supply, SupplySpec};
 use crate::mapping::FileMap;
 use crate::server::{Error, ImageId, ImageSpec, ImageStatus};
 
+/// What [`Images::inherit`] adds to the count of numbers that the kernel holds: more than it ever gives back.
+const INHERITED: i64 = 1 << 62;
+
 /// The names of the blobs that an image uses.
 pub(crate) fn blob_ids(bootstrap: &Path) -> Result<Vec<BlobId>, Error> {
     let ids = open(bootstrap)?
@@ -277,6 +280,14 @@ impl Images {
             state.served.remove(&id);
         }
         true
+    }
+
+    /// Notes that the kernel may hold any number of the images that are known by now: what an earlier server told it,
+    /// nobody counted. Such an image is remembered as long as the server lives.
+    pub(crate) fn inherit(&self) {
+        for served in self.read().served.values() {
+            served.lookups.fetch_add(INHERITED, Ordering::AcqRel);
+        }
     }
 
     /// Notes that the kernel was given an inode number of the image.

@@ -4,9 +4,9 @@ use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -49,10 +49,15 @@ pub(crate) fn mount(mountpoint: &Path, trust: Trust) -> io::Result<OwnedFd> {
     Ok(device.into())
 }
 
-/// The device number of what is mounted at `mountpoint`, as `major:minor`. The session must answer already.
+/// The device number of what is mounted at `mountpoint`, major and minor. The session need not answer yet.
 pub(crate) fn device(mountpoint: &Path) -> io::Result<(u32, u32)> {
-    let dev = std::fs::metadata(mountpoint)?.dev();
-    Ok((rustix::fs::major(dev), rustix::fs::minor(dev)))
+    let stat = rustix::fs::statx(
+        rustix::fs::CWD,
+        mountpoint,
+        AtFlags::STATX_DONT_SYNC,
+        StatxFlags::empty(),
+    )?;
+    Ok((stat.stx_dev_major, stat.stx_dev_minor))
 }
 
 /// Raises the read-ahead of a mount. Only root may; without it reads are right and slow.

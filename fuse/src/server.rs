@@ -2,17 +2,20 @@
 
 mod cache;
 mod error;
+mod handover;
 mod spec;
 mod tier;
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::cache::Cache;
 use crate::fetch::{Engine, Filler};
 use crate::image::Served;
 use crate::mount::Trust;
-use crate::session::{self, Mounted};
+use crate::session::{self, Mounted, Serving};
+pub use crate::session::{Keep, ResumeError};
 use crate::tree::{BLOBS_NAME, IMAGES_NAME, Top, Tree};
 
 pub use cache::CacheMeter;
@@ -27,9 +30,10 @@ pub use tier::{DataPath, Tier, TierChoice};
 const KERNEL_TRIES: u32 = 2;
 
 /// The FUSE session of a node: `images/<id>/...` and `blobs/<id>/...` under one mount, and the kernel's EROFS mounts
-/// that stand on it. Dropping it unmounts.
+/// that stand on it. Dropping it unmounts, unless the connection is kept: then it waits for the next server.
 pub struct Server {
     mountpoint: PathBuf,
+    threads: usize,
     top: Top,
     tree: Arc<Tree>,
     engine: Arc<Engine>,
@@ -37,20 +41,31 @@ pub struct Server {
     tiers: Tiers,
     /// Held shared while an image opens its blobs, and alone while blobs are deleted.
     opening: RwLock<()>,
-    mounted: Option<Mounted>,
+    mounted: OnceLock<Mounted>,
 }
 
 impl Server {
-    /// Mounts a session that shows `images/` and `blobs/`, and tries out the kernel's EROFS. Fetches run on `runtime`,
-    /// which needs its timer, must run on a thread other than the caller's and must outlive the server. Only root
-    /// may; the mount honours set-user-id and device files, so its place should be root's only.
+    /// Makes a server that shows `images/` and `blobs/` once it is mounted or resumes; images may be announced before.
+    /// Fetches run on `runtime`, which needs its timer, must run on a thread other than the caller's and must outlive
+    /// the server.
     ///
     /// # Errors
-    /// The cache is in use by another process or cannot be made, the mount is refused, or the kernel's EROFS does
-    /// not work and nothing else is allowed.
+    /// The cache is in use by another process or cannot be made.
+    pub fn prepare(config: &ServerConfig, runtime: tokio::runtime::Handle) -> Result<Self, Error> {
+        Self::new(config, runtime, Top::Node, Tiers::prepare(config)?)
+    }
+
+    /// Mounts a session that shows `images/` and `blobs/`, and tries out the kernel's EROFS: [`Server::prepare`] and a
+    /// mount that ends with the process. Only root may; the mount honours set-user-id and device files, so its place
+    /// should be root's only.
+    ///
+    /// # Errors
+    /// As [`Server::prepare`], the mount is refused, or the kernel's EROFS does not work and nothing else is allowed.
     pub fn mount_node(config: &ServerConfig, runtime: tokio::runtime::Handle) -> Result<Self, Error> {
-        let mut server = Self::mount(config, runtime, Top::Node, None)?;
-        server.probe(config)?;
+        let server = Self::prepare(config, runtime)?;
+        server.tiers.detach_stale()?;
+        server.begin(|serving| session::start(&server.mountpoint, Trust::Container, serving))?;
+        server.probe()?;
         Ok(server)
     }
 
@@ -63,43 +78,49 @@ impl Server {
         runtime: tokio::runtime::Handle,
         image: ImageSpec,
     ) -> Result<Self, Error> {
-        Self::mount(config, runtime, Top::Image(image.id), Some(image))
+        let tiers = Tiers::fuse_only("one image alone is shown by FUSE");
+        let server = Self::new(config, runtime, Top::Image(image.id), tiers)?;
+        server.add(image)?;
+        server.begin(|serving| session::start(&server.mountpoint, Trust::Visitor, serving))?;
+        Ok(server)
     }
 
-    fn mount(
+    fn new(
         config: &ServerConfig,
         runtime: tokio::runtime::Handle,
         top: Top,
-        image: Option<ImageSpec>,
+        tiers: Tiers,
     ) -> Result<Self, Error> {
         let cache = Cache::open(&config.cache_dir, config.cache_limits).map_err(|source| Error::Io {
             what: format!("cache {}", config.cache_dir.display()),
             source,
         })?;
-        let mut server = Server {
+        Ok(Server {
             mountpoint: config.mountpoint.clone(),
+            threads: config.threads,
             top,
             tree: Arc::new(Tree::new(top)),
             engine: Engine::new(runtime, config.read_deadline / KERNEL_TRIES),
             cache,
-            tiers: Tiers::fuse_only("one image alone is shown by FUSE"),
+            tiers,
             opening: RwLock::default(),
-            mounted: None,
+            mounted: OnceLock::new(),
+        })
+    }
+
+    fn begin(&self, start: impl FnOnce(&Serving) -> io::Result<Mounted>) -> Result<(), Error> {
+        let serving = Serving {
+            tree: self.tree.clone(),
+            engine: self.engine.clone(),
+            threads: self.threads,
         };
-        if let Some(image) = image {
-            server.add(image)?;
-        }
-        let trust = match top {
-            Top::Node => Trust::Container,
-            Top::Image(_) => Trust::Visitor,
-        };
-        let (tree, engine) = (server.tree.clone(), server.engine.clone());
-        let mounted = session::start(&config.mountpoint, trust, config.threads, tree, engine);
-        server.mounted = Some(mounted.map_err(|source| Error::Io {
-            what: format!("mount at {}", config.mountpoint.display()),
+        let mounted = start(&serving).map_err(|source| Error::Io {
+            what: format!("mount at {}", self.mountpoint.display()),
             source,
-        })?);
-        Ok(server)
+        })?;
+        // A server has one session in its life; dropping a second one's handle would leave its threads running.
+        assert!(self.mounted.set(mounted).is_ok(), "a server is mounted once");
+        Ok(())
     }
 
     /// Starts to serve an image; adding one that is served already is no error.
@@ -107,17 +128,9 @@ impl Server {
     /// # Errors
     /// The bootstrap cannot be read or is bad.
     pub fn add(&self, image: ImageSpec) -> Result<(), Error> {
-        if !(1..IMAGE_ID_END).contains(&image.id.0) {
-            return Err(Error::ImageNumber(image.id.0));
-        }
         let id = image.id;
         let bootstrap = image.bootstrap.clone();
-        let is_new = !self.tree.images.relist(id.0);
-        if is_new {
-            let _opening = self.opening.read().unwrap_or_else(PoisonError::into_inner);
-            let served = Served::open(image, &self.cache, &self.engine)?;
-            self.tree.images.add(served);
-        }
+        let is_new = self.list(image)?;
         let Some(served) = self.tree.images.listed(id.0) else {
             // Removed again meanwhile.
             return Ok(());
@@ -127,6 +140,20 @@ impl Server {
             self.hide(id);
         }
         shown
+    }
+
+    /// Lists an image. Returns whether it was unknown before.
+    fn list(&self, image: ImageSpec) -> Result<bool, Error> {
+        if !(1..IMAGE_ID_END).contains(&image.id.0) {
+            return Err(Error::ImageNumber(image.id.0));
+        }
+        if self.tree.images.relist(image.id.0) {
+            return Ok(false);
+        }
+        let _opening = self.opening.read().unwrap_or_else(PoisonError::into_inner);
+        let served = Served::open(image, &self.cache, &self.engine)?;
+        self.tree.images.add(served);
+        Ok(true)
     }
 
     /// Stops to serve an image. Open files read on until closed, and so do containers that stand on its mount. What
@@ -140,9 +167,13 @@ impl Server {
         if let Some(served) = self.tree.images.get(id.0) {
             served.supply.retire();
         }
-        if self.tree.images.remove(id.0)
-            && let Some(mounted) = &self.mounted
-        {
+        if self.tree.images.remove(id.0) {
+            self.forget_name(id);
+        }
+    }
+
+    fn forget_name(&self, id: ImageId) {
+        if let Some(mounted) = self.mounted.get() {
             mounted.forget_image(&id.0.to_string());
         }
     }
@@ -160,18 +191,18 @@ impl Server {
     }
 
     /// Finds out how images can reach the kernel, by mounting one.
-    fn probe(&mut self, config: &ServerConfig) -> Result<(), Error> {
-        self.tiers = Tiers::clean(config)?;
-        let server = &*self;
-        server.tiers.probe(config, |image| {
+    fn probe(&self) -> Result<(), Error> {
+        self.tiers.probe(|image| {
+            // A server that died in the middle of it may have left this.
+            self.remove(image.id);
+            self.forget_name(image.id);
             let (id, bootstrap) = (image.id, image.bootstrap.clone());
-            let served =
-                Served::open(image, &server.cache, &server.engine).map_err(|error| error.to_string())?;
+            let served = Served::open(image, &self.cache, &self.engine).map_err(|error| error.to_string())?;
             let served = Arc::new(served);
-            server.tree.images.add(served.clone());
-            let shown = server.tiers.try_show(&served, &bootstrap, &server.blobs_dir(id));
-            let read = shown.and_then(|()| tier::read_probe(&server.tiers.target(id)));
-            server.remove(id);
+            self.tree.images.add(served.clone());
+            let shown = self.tiers.try_show(&served, &bootstrap, &self.blobs_dir(id));
+            let read = shown.and_then(|()| tier::read_probe(&self.tiers.target(id)));
+            self.remove(id);
             read
         })
     }
@@ -230,7 +261,16 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Err(error) = self.end() {
+        let is_kept = self.mounted.get().is_some_and(Mounted::is_kept);
+        let ended = if is_kept {
+            // Before the tasks end, whose unsent replies would be errors.
+            let left = self.leave();
+            self.engine.close();
+            left
+        } else {
+            self.end()
+        };
+        if let Err(error) = ended {
             tracing::warn!(%error, "a server did not end cleanly");
         }
     }

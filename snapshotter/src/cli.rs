@@ -3,6 +3,7 @@
 mod config;
 mod containerd_config;
 mod images;
+mod keeper;
 mod mount;
 mod printer;
 mod pull;
@@ -42,6 +43,9 @@ enum Command {
     Status(printer::Format),
     /// List the images the daemon serves
     Images(printer::Format),
+    /// Hold open files for the daemon while it restarts; the daemon starts this by itself
+    #[command(hide = true)]
+    Keeper(keeper::Arguments),
     /// Print or check the configuration
     Config(config::Arguments),
     /// Print what to add to containerd's configuration
@@ -58,6 +62,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Pull(arguments) => pull::run(settings, arguments),
         Command::Status(format) => status::run(settings, format),
         Command::Images(format) => images::run(settings, format),
+        Command::Keeper(arguments) => keeper::run(&arguments),
         Command::Config(arguments) => config::run(settings, &arguments),
         Command::ContainerdConfig(arguments) => containerd_config::run(settings, &arguments),
     };

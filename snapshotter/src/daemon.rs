@@ -1,9 +1,12 @@
 //! The running daemon: one per root. Puts the parts together, listens, and takes everything down again.
 
 mod node;
+mod record;
 mod socket;
+mod takeover;
 mod trim;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +19,15 @@ use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
+use self::node::Lock;
 pub use self::node::NodeError;
-use self::node::RootLock;
-use crate::background::Background;
+use self::record::Record;
+use self::takeover::{Course, Found};
 use crate::config::{Config, Fetch, Fill};
 use crate::control::ControlService;
 use crate::engine::Engine;
 use crate::image::Images;
+use crate::keeper::{self, Keeper};
 use crate::layout::Layout;
 use crate::mounter::{FuseMounter, MountError};
 use crate::service::Service;
@@ -43,6 +48,9 @@ pub enum Error {
     /// The store refused.
     #[error(transparent)]
     Snapshotter(#[from] crate::Error),
+    /// What should outlive the daemon cannot be kept, or what is kept not taken.
+    #[error(transparent)]
+    Keeper(#[from] keeper::Error),
     /// FUSE refused.
     #[error("cannot serve images: {0}")]
     Fuse(#[from] MountError),
@@ -55,14 +63,25 @@ pub enum Error {
 pub struct Daemon {
     snapshots: UnixListener,
     control: UnixListener,
-    service: Service,
-    control_service: ControlService,
-    background: Background,
+    engine: Engine,
     mounter: Arc<FuseMounter>,
+    keeper: Arc<Keeper>,
     address: PathBuf,
     layout: Layout,
     // Declared last: dropped when nothing else of the daemon is left.
-    _lock: RootLock,
+    _locks: [Lock; 2],
+}
+
+/// What became of the images when the daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing is mounted any more.
+    Unmounted,
+    /// Containers stand on images, so the keeper has what the next daemon needs to go on; until then they wait.
+    Kept {
+        /// Containers and views.
+        users: u64,
+    },
 }
 
 /// What fills images as the configuration says.
@@ -76,20 +95,25 @@ fn filler(fetch: &Fetch, layout: &Layout) -> Option<Filler> {
 }
 
 impl Daemon {
-    /// Starts a daemon: takes the root, mounts, serves what is known, listens. Needs a tokio runtime.
-    pub async fn start(config: &Config) -> Result<Self, Error> {
+    /// Starts a daemon: takes the root, goes on with what the keeper has or mounts, serves what is known, listens. Needs
+    /// a tokio runtime. `keeper` is asked for when the run folder is there and locked.
+    pub async fn start(
+        config: &Config,
+        keeper: impl FnOnce(&Layout) -> Result<Keeper, keeper::Error>,
+    ) -> Result<Self, Error> {
         config.check()?;
         node::require_root()?;
         let layout = Layout::new(&config.root, &config.run_dir);
         let address = config.address.clone().unwrap_or_else(|| layout.address());
         node::create_dirs(&layout)?;
-        let lock = RootLock::take(&layout.lock())?;
-        // Sockets first: they tell whether a daemon with another root uses the same run folder.
-        let snapshots = socket::listen(&address)?;
-        let control = socket::listen(&layout.control())?;
-        node::detach_stale(&layout.fuse())?;
+        let locks = [Lock::file(&layout.lock())?, Lock::folder(layout.run_dir())?];
         node::refuse_lost_store(&layout)?;
         let store = Store::open(&layout.store())?;
+        let keeper = keeper(&layout)?;
+        let mut found = Found::look(&layout, &keeper)?;
+        let course = found.decide(&config.root, store.identity())?;
+        let snapshots = socket::listen_kept(&address, "snapshots", &mut found, &keeper)?;
+        let control = socket::listen_kept(&layout.control(), "control", &mut found, &keeper)?;
         let server = ServerConfig {
             mountpoint: layout.fuse(),
             cache_dir: layout.cache(),
@@ -101,23 +125,65 @@ impl Daemon {
         };
         let stores = Stores::new(&config.fetch.stores()?).map_err(MountError::from)?;
         let filler = filler(&config.fetch, &layout);
-        let mounter = Arc::new(FuseMounter::start(server, config.registry.clone(), stores, filler).await?);
+        let mounter = Arc::new(FuseMounter::prepare(server, config.registry.clone(), stores, filler).await?);
         let images = Arc::new(Images::new(Arc::clone(&mounter) as _, layout.clone()));
-        let engine = Engine::new(store, layout.clone(), images);
-        engine.restore().await?;
-        trim::begin(&engine, &mounter);
-        let cache = mounter.cache_meter();
-        Ok(Self {
+        let daemon = Self {
             snapshots,
             control,
-            service: Service::new(engine.clone()),
-            background: engine.background().clone(),
-            control_service: ControlService::new(engine, layout.clone(), cache),
+            engine: Engine::new(store, layout.clone(), images),
             mounter,
+            keeper: Arc::new(keeper),
             address,
             layout,
-            _lock: lock,
-        })
+            _locks: locks,
+        };
+        daemon.begin(course).await?;
+        daemon.engine.restore().await?;
+        trim::begin(&daemon.engine, &daemon.mounter);
+        Ok(daemon)
+    }
+
+    /// Makes the session answer. All known images are announced before, so that no request finds one missing.
+    async fn begin(&self, course: Course) -> Result<(), Error> {
+        self.engine.announce().await?;
+        let reason = match course {
+            Course::Resume(device, connection) => {
+                self.mounter.resume(device, connection).await?;
+                tracing::info!(mount = %self.layout.fuse().display(), "going on with the mount of an earlier daemon");
+                return Ok(());
+            }
+            Course::Anew(reason) => reason,
+        };
+        if let Some(reason) = reason {
+            tracing::warn!(
+                reason,
+                "cannot go on with the mount of an earlier daemon; its readers get errors"
+            );
+        }
+        // First the record: without it, nobody goes on with a connection that is half set up.
+        let record = self.layout.record();
+        Record::remove(&record)?;
+        self.let_go("fuse-")?;
+        node::detach_stale(&self.layout.fuse())?;
+        let (root, store) = (self.layout.root().to_owned(), self.engine.store_identity());
+        let keeper = Arc::clone(&self.keeper);
+        self.mounter
+            .start(move |device, connection| {
+                Record::new(&root, store, *connection).write(&record)?;
+                let name = takeover::connection_name(connection);
+                keeper.store(&name, device).map_err(io::Error::other)
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Makes the keeper let go of all whose name begins like this.
+    fn let_go(&self, prefix: &str) -> Result<(), keeper::Error> {
+        let held = self.keeper.take()?;
+        let names = held.iter().map(|(name, _)| name);
+        names
+            .filter(|name| name.starts_with(prefix))
+            .try_for_each(|name| self.keeper.remove(name))
     }
 
     /// The socket for containerd.
@@ -125,9 +191,10 @@ impl Daemon {
         &self.address
     }
 
-    /// Answers until `stop` is cancelled, then finishes calls in flight, unmounts, and removes the sockets.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let snapshots = SnapshotsServer::new(self.service)
+    /// Answers until `stop` is cancelled and finishes calls in flight. Then unmounts and removes the sockets, unless
+    /// containers stand on images: then all that stays for the next daemon, and the process must end soon.
+    pub async fn run(self, stop: CancellationToken) -> Result<Ended, Error> {
+        let snapshots = SnapshotsServer::new(Service::new(self.engine.clone()))
             .max_decoding_message_size(MESSAGE_LEN_MAX)
             .max_encoding_message_size(MESSAGE_LEN_MAX);
         let serving = tonic::transport::Server::builder()
@@ -136,8 +203,13 @@ impl Daemon {
                 UnixListenerStream::new(self.snapshots),
                 stop.clone().cancelled_owned(),
             );
+        let control = ControlService::new(
+            self.engine.clone(),
+            self.layout.clone(),
+            self.mounter.cache_meter(),
+        );
         let controlling = tonic::transport::Server::builder()
-            .add_service(ControlServer::new(self.control_service))
+            .add_service(ControlServer::new(control))
             .serve_with_incoming_shutdown(
                 UnixListenerStream::new(self.control),
                 stop.clone().cancelled_owned(),
@@ -153,15 +225,56 @@ impl Daemon {
                 Ok(())
             }
         };
+        self.engine.background().end().await;
+        let users = users(&self.engine).await;
+        drop(self.engine);
+        let place = Place {
+            keeper: self.keeper,
+            address: self.address,
+            layout: self.layout,
+        };
+        let ended = match users {
+            0 => place.clear(self.mounter).await?,
+            users => {
+                self.mounter.leave().await?;
+                Ended::Kept { users }
+            }
+        };
+        outcome?;
+        Ok(ended)
+    }
+}
+
+/// Containers and views that stand on lazily loaded images. When that cannot be told there may be some.
+async fn users(engine: &Engine) -> u64 {
+    match engine.mount_counts().await {
+        Ok(counts) => counts.values().sum(),
+        Err(error) => {
+            tracing::warn!(%error, "cannot tell whether containers stand on images");
+            1
+        }
+    }
+}
+
+/// What a daemon leaves behind or takes with it.
+struct Place {
+    keeper: Arc<Keeper>,
+    address: PathBuf,
+    layout: Layout,
+}
+
+impl Place {
+    /// Takes everything down, so that nothing of the daemon is left on the node.
+    async fn clear(self, mounter: Arc<FuseMounter>) -> Result<Ended, Error> {
         socket::remove(&self.address);
         socket::remove(&self.layout.control());
-        self.background.end().await;
-        match Arc::try_unwrap(self.mounter) {
+        Record::remove(&self.layout.record())?;
+        match Arc::try_unwrap(mounter) {
             Ok(mounter) => mounter.stop().await?,
             // A call that did not end holds it.
             Err(_) => node::detach(&self.layout.fuse())?,
         }
-        outcome?;
-        Ok(())
+        self.keeper.end()?;
+        Ok(Ended::Unmounted)
     }
 }

@@ -57,9 +57,20 @@ impl Engine {
         &self.background
     }
 
+    /// Which store this works on.
+    pub fn store_identity(&self) -> u64 {
+        self.disk.store.identity()
+    }
+
     /// The images being served.
     pub fn images(&self) -> &Images {
         &self.images
+    }
+
+    /// Makes all known images readable for those who opened them under an earlier process.
+    pub async fn announce(&self) -> Result<()> {
+        self.images.announce(&self.known_images().await?).await;
+        Ok(())
     }
 
     /// Takes back what an earlier process left half done and serves all known images again.

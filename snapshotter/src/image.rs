@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 
 use crate::layout::Layout;
 use crate::mounter::{Image, MountError, Mounter};
-use crate::store::Snapshot;
+use crate::store::{Origin, Snapshot};
 use crate::{Error, Result};
 
 /// Images opened at the same time at start: enough to hide the disk, few enough to leave the CPU to the rest.
@@ -55,17 +55,29 @@ impl Images {
             });
         };
         let slot = Arc::clone(self.slots().entry(id).or_default());
-        let image = Image {
-            id,
-            bootstrap: self.layout.bootstrap(bootstrap.id),
-            reference: origin.image.clone(),
-        };
+        let image = self.image(id, bootstrap, origin);
         let served = slot.get_or_try_init(|| self.mount(&image)).await;
         let served = served.map_err(|source| Error::Image {
             reference: origin.image.clone(),
             source: Box::new(source),
         })?;
         Ok(served.path.clone())
+    }
+
+    /// Makes all known images readable for those who opened them before, ahead of serving them. One that fails is
+    /// reported; its files give errors.
+    pub async fn announce(&self, images: &[(ImageId, Snapshot)]) {
+        let announce = |(id, snapshot): &(ImageId, Snapshot)| {
+            let image = (snapshot.origin.as_ref()).map(|origin| self.image(*id, snapshot, origin));
+            async move {
+                if let Some(image) = image
+                    && let Err(error) = self.mounter.announce(&image).await
+                {
+                    tracing::error!(image = image.id.0, %error, "cannot serve a known image");
+                }
+            }
+        };
+        each(images.iter().map(announce)).await;
     }
 
     /// Serves all known images again. One that fails is reported and left for its next container to try.
@@ -78,10 +90,7 @@ impl Images {
                 }
             }
         };
-        futures::stream::iter(images.iter().map(restore))
-            .buffer_unordered(RESTORE_COUNT_MAX)
-            .collect()
-            .await
+        each(images.iter().map(restore)).await;
     }
 
     /// Stops to serve an image whose bootstrap snapshot is gone.
@@ -125,6 +134,14 @@ impl Images {
         self.mounter.data_path(id)
     }
 
+    fn image(&self, id: ImageId, bootstrap: &Snapshot, origin: &Origin) -> Image {
+        Image {
+            id,
+            bootstrap: self.layout.bootstrap(bootstrap.id),
+            reference: origin.image.clone(),
+        }
+    }
+
     async fn mount(&self, image: &Image) -> Result<Served, MountError> {
         let path = self.mounter.mount(image).await?;
         tracing::info!(image = image.id.0, reference = image.reference, "image served");
@@ -137,4 +154,12 @@ impl Images {
     fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<ImageId, Arc<OnceCell<Served>>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Does work for many images, a few at a time.
+async fn each(work: impl Iterator<Item = impl Future<Output = ()>>) {
+    futures::stream::iter(work)
+        .buffer_unordered(RESTORE_COUNT_MAX)
+        .collect()
+        .await
 }

@@ -88,6 +88,16 @@ impl Layout {
         self.run_dir.join("control.sock")
     }
 
+    /// Socket of the keeper.
+    pub fn keeper(&self) -> PathBuf {
+        self.run_dir.join("keeper.sock")
+    }
+
+    /// What the next daemon must know of the connection that is kept.
+    pub fn record(&self) -> PathBuf {
+        self.run_dir.join("connection.json")
+    }
+
     /// Mount point of the FUSE session.
     pub fn fuse(&self) -> PathBuf {
         self.run_dir.join("fs")

@@ -13,7 +13,7 @@
 //! | [`background`] | work that no call waits for |
 //! | [`cleanup`], [`usage`], [`filter`], [`layout`] | folders taken back, space measured, `List` filters, places on disk |
 //!
-//! Around them: [`config`] (the file), [`daemon`] (start, listen, stop), [`control`] (what operators ask),
+//! Around them: [`config`] (the file), [`daemon`] (start, listen, stop), [`keeper`] (what outlives a daemon), [`control`] (what operators ask),
 //! [`resolve`] (an image by name), [`pull`] (for clients whose own pull tells a snapshotter nothing), [`containerd_config`] (what to add to containerd's configuration).
 
 pub mod background;
@@ -26,6 +26,7 @@ pub mod engine;
 mod error;
 pub mod filter;
 pub mod image;
+pub mod keeper;
 pub mod label;
 pub mod layout;
 pub mod mount;

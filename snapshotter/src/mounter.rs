@@ -1,9 +1,13 @@
 //! Making images visible on the node: the trait, and the FUSE server behind it.
 
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fuse::{CacheMeter, Filler, ImageId, ImageSpec, ImageStatus, Server, ServerConfig, TierChoice};
+use fuse::{
+    CacheMeter, Connection, Filler, ImageId, ImageSpec, ImageStatus, Server, ServerConfig, TierChoice,
+};
 use proto::image::{ImageSource, Location, Options};
 use proto::registry::Network;
 use proto::store::Stores;
@@ -46,6 +50,9 @@ impl From<fuse::server::Error> for MountError {
 /// Makes images visible as folders.
 #[tonic::async_trait]
 pub trait Mounter: Send + Sync + 'static {
+    /// Makes an image known, so that what was opened of it before can be read. Nothing is mounted, and the session need
+    /// not answer yet.
+    async fn announce(&self, image: &Image) -> Result<(), MountError>;
     /// Shows an image and returns its folder. Showing one that is visible already is no error.
     async fn mount(&self, image: &Image) -> Result<PathBuf, MountError>;
     /// Hides an image. Files that are open stay readable.
@@ -72,8 +79,9 @@ pub struct FuseMounter {
 }
 
 impl FuseMounter {
-    /// Mounts the session. Without a `filler`, images stay as incomplete as their readers leave them.
-    pub async fn start(
+    /// Prepares the session. Images can be announced; nothing is mounted before [`FuseMounter::start`] or
+    /// [`FuseMounter::resume`]. Without a `filler`, images stay as incomplete as their readers leave them.
+    pub async fn prepare(
         config: ServerConfig,
         registry: Registry,
         stores: Stores,
@@ -81,7 +89,7 @@ impl FuseMounter {
     ) -> Result<Self, MountError> {
         let runtime = tokio::runtime::Handle::current();
         let calls = TaskTracker::new();
-        let server = blocking(&calls, move || Ok(Server::mount_node(&config, runtime)?)).await?;
+        let server = blocking(&calls, move || Ok(Server::prepare(&config, runtime)?)).await?;
         Ok(Self {
             calls,
             server: Arc::new(server),
@@ -94,13 +102,34 @@ impl FuseMounter {
 
     /// Evicts from the cache what is beyond its limits, what these images use last. Returns how many bytes went.
     pub async fn trim(&self, running: Vec<ImageId>) -> Result<u64, MountError> {
-        let server = Arc::clone(&self.server);
-        blocking(&self.calls, move || Ok(server.trim(&running)?)).await
+        self.call(move |server| server.trim(&running)).await
     }
 
     /// Tells how much the cache holds.
     pub fn cache_meter(&self) -> CacheMeter {
         self.server.cache_meter()
+    }
+
+    /// Mounts the session with a connection that `keep` puts in a safe place.
+    pub async fn start(
+        &self,
+        mut keep: impl FnMut(BorrowedFd<'_>, &Connection) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), MountError> {
+        self.call(move |server| server.mount_kept(&mut keep)).await
+    }
+
+    /// Goes on with the session of a daemon that is gone.
+    pub async fn resume(&self, device: OwnedFd, connection: Connection) -> Result<(), MountError> {
+        self.call(move |server| server.resume(device.as_fd(), &connection))
+            .await
+    }
+
+    /// Stops to answer and leaves the session to the next daemon, when the calls that were begun are done. The process
+    /// must end soon after.
+    pub async fn leave(&self) -> Result<(), MountError> {
+        self.calls.close();
+        self.calls.wait().await;
+        self.call(Server::leave).await
     }
 
     /// Unmounts the session and with it all images, when the calls that were begun are done.
@@ -113,30 +142,45 @@ impl FuseMounter {
             Err(_) => Err(MountError::Stopping),
         }
     }
+
+    async fn spec(&self, image: &Image) -> Result<ImageSpec, MountError> {
+        let location: Location = image.reference.parse()?;
+        let source = ImageSource::open(&location, &options(&location, &self.registry, &self.network)).await?;
+        Ok(ImageSpec {
+            id: image.id,
+            bootstrap: image.bootstrap.clone(),
+            source: Arc::new(Layered::new(self.stores.clone(), source)),
+        })
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Server) -> Result<T, fuse::server::Error> + Send + 'static,
+    ) -> Result<T, MountError> {
+        let server = Arc::clone(&self.server);
+        blocking(&self.calls, move || Ok(work(&server)?)).await
+    }
 }
 
 #[tonic::async_trait]
 impl Mounter for FuseMounter {
+    async fn announce(&self, image: &Image) -> Result<(), MountError> {
+        let spec = self.spec(image).await?;
+        self.call(move |server| server.announce(spec)).await
+    }
+
     async fn mount(&self, image: &Image) -> Result<PathBuf, MountError> {
-        let location: Location = image.reference.parse()?;
-        let source = ImageSource::open(&location, &options(&location, &self.registry, &self.network)).await?;
-        let (id, bootstrap) = (image.id, image.bootstrap.clone());
-        let source = Layered::new(self.stores.clone(), source);
-        let server = Arc::clone(&self.server);
-        blocking(&self.calls, move || {
-            server.add(ImageSpec {
-                id,
-                bootstrap,
-                source: Arc::new(source),
-            })?;
+        let spec = self.spec(image).await?;
+        self.call(move |server| {
+            let id = spec.id;
+            server.add(spec)?;
             Ok(server.path(id))
         })
         .await
     }
 
     async fn unmount(&self, id: ImageId) {
-        let server = Arc::clone(&self.server);
-        let removing = blocking(&self.calls, move || {
+        let removing = self.call(move |server| {
             server.remove(id);
             Ok(())
         });
@@ -146,8 +190,7 @@ impl Mounter for FuseMounter {
     }
 
     async fn reclaim(&self, keep: Vec<PathBuf>) -> Result<usize, MountError> {
-        let server = Arc::clone(&self.server);
-        blocking(&self.calls, move || Ok(server.reclaim(&keep)?)).await
+        self.call(move |server| server.reclaim(&keep)).await
     }
 
     fn fill(&self, id: ImageId) {

@@ -2,7 +2,7 @@
 //!
 //! | table | from | to |
 //! |---|---|---|
-//! | `counters` | name | last number given out, and the version of this layout |
+//! | `counters` | name | last number given out, the version of this layout, and which store this is |
 //! | `snapshots` | snapshot number | the row, as JSON |
 //! | `names` | backend name | snapshot number |
 //! | `remote` | (`snapshot.ref`, parent's name) | number of the data layer that stands for it |
@@ -18,6 +18,8 @@ mod tests;
 mod write;
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use fuse::ImageId;
@@ -47,6 +49,7 @@ const CHILDREN: MultimapTableDefinition<'_, u64, u64> = MultimapTableDefinition:
 const IMAGES: TableDefinition<'_, u32, u64> = TableDefinition::new("images");
 
 const VERSION_KEY: &str = "version";
+const IDENTITY: &str = "identity";
 const LAST_SNAPSHOT: &str = "last snapshot";
 const LAST_IMAGE: &str = "last image";
 
@@ -63,16 +66,15 @@ pub struct Census {
 #[derive(Debug)]
 pub struct Store {
     db: Database,
+    identity: u64,
 }
 
 impl Store {
     /// Opens the database, or creates an empty one. The caller holds the lock on the root.
     pub fn open(path: &Path) -> Result<Self> {
-        let store = Self {
-            db: Database::create(path)?,
-        };
-        let txn = store.db.begin_write()?;
-        {
+        let db = Database::create(path)?;
+        let txn = db.begin_write()?;
+        let identity = {
             let mut counters = txn.open_table(COUNTERS)?;
             let version = counters.get(VERSION_KEY)?.map(|version| version.value());
             match version {
@@ -90,9 +92,23 @@ impl Store {
             txn.open_table(REMOTE)?;
             txn.open_multimap_table(CHILDREN)?;
             txn.open_table(IMAGES)?;
-        }
+            let known = counters.get(IDENTITY)?.map(|known| known.value());
+            match known {
+                Some(known) => known,
+                None => {
+                    let fresh = random()?;
+                    counters.insert(IDENTITY, fresh)?;
+                    fresh
+                }
+            }
+        };
         txn.commit()?;
-        Ok(store)
+        Ok(Self { db, identity })
+    }
+
+    /// A number that no other store has: the numbers it gave out mean nothing together with another one's.
+    pub fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// Finds a snapshot by name.
@@ -167,6 +183,13 @@ impl Store {
             live,
         })
     }
+}
+
+fn random() -> Result<u64> {
+    let mut bytes = [0; 8];
+    let filled = File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes));
+    filled.map_err(redb::StorageError::Io)?;
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 fn by_name(txn: &ReadTransaction, name: &str) -> Result<Snapshot> {

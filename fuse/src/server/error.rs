@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::spec::IMAGE_ID_END;
+use crate::session::ResumeError;
 
 /// Why the server cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,9 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// The connection of an earlier server cannot be gone on with.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
     /// The system refused.
     #[error("{what}: {source}")]
     Io {
@@ -43,6 +47,7 @@ impl Error {
     pub(super) fn is_for_ever(&self) -> bool {
         match self {
             Error::Bootstrap { .. } | Error::ImageNumber(_) | Error::Erofs { .. } => true,
+            Error::Resume(_) => false,
             Error::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
         }
     }

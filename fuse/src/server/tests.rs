@@ -7,6 +7,7 @@ mod fault;
 mod reclaim;
 mod shared;
 mod show;
+mod takeover;
 
 use std::ops::Deref;
 use std::path::PathBuf;

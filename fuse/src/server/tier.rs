@@ -66,9 +66,13 @@ pub(super) struct Tiers {
     wish: DataPath,
     choice: Mutex<TierChoice>,
     dir: PathBuf,
+    /// Bootstrap of the probe, on the disk of the cache: the kernel mounts no file of a tmpfs.
+    probe_file: PathBuf,
     /// Whether the kernel reads devices past the page cache of their own files.
     is_direct: AtomicBool,
     shown: Mutex<BTreeMap<ImageId, TierChoice>>,
+    /// Bootstraps of mounts that an earlier process made and this one has not shown yet.
+    adopted: Mutex<BTreeMap<ImageId, PathBuf>>,
 }
 
 impl Tiers {
@@ -78,53 +82,71 @@ impl Tiers {
             wish: DataPath::Fuse,
             choice: Mutex::new(TierChoice::fuse(reason)),
             dir: PathBuf::new(),
+            probe_file: PathBuf::new(),
             is_direct: AtomicBool::new(false),
             shown: Mutex::default(),
+            adopted: Mutex::default(),
         }
     }
 
-    /// Starts with nothing mounted: what an earlier process left stands on a session that is dead, and is detached.
-    pub(super) fn clean(config: &ServerConfig) -> Result<Self, Error> {
+    /// Makes the folder for mounts, and mounts nothing yet.
+    pub(super) fn prepare(config: &ServerConfig) -> Result<Self, Error> {
         let dir = &config.erofs_dir;
-        let refused = |source| Error::Io {
-            what: format!("folder for EROFS mounts {}", dir.display()),
-            source,
-        };
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(dir)
-            .map_err(refused)?;
-        let dir = dir.canonicalize().map_err(refused)?;
-        let stale = erofs::detach_all(&dir).map_err(refused)?;
-        if stale > 0 {
-            tracing::warn!(count = stale, "detached the EROFS mounts of a daemon that died");
-        }
+            .map_err(refused(dir))?;
         Ok(Tiers {
             wish: config.data_path,
-            dir,
+            dir: dir.canonicalize().map_err(refused(dir))?,
+            probe_file: config.cache_dir.join("probe.boot"),
             is_direct: AtomicBool::new(true),
             ..Self::fuse_only("`data_path = \"fuse\"` is configured")
         })
     }
 
+    /// Detaches what an earlier process left: it stands on a session that is dead.
+    pub(super) fn detach_stale(&self) -> Result<(), Error> {
+        let stale = erofs::list(&self.dir).map_err(refused(&self.dir))?;
+        for (target, _) in &stale {
+            erofs::detach(target).map_err(refused(target))?;
+        }
+        if !stale.is_empty() {
+            tracing::warn!(
+                count = stale.len(),
+                "detached the EROFS mounts of a daemon that died"
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes over what an earlier process left: it stands on the session that goes on. Mounts of images that are not
+    /// known any more are detached.
+    pub(super) fn adopt(&self, is_known: impl Fn(ImageId) -> bool) -> Result<(), Error> {
+        for (target, bootstrap) in erofs::list(&self.dir).map_err(refused(&self.dir))? {
+            let number = target.file_name().and_then(|name| name.to_str()?.parse().ok());
+            match number.map(ImageId).filter(|id| is_known(*id)) {
+                Some(id) => {
+                    lock(&self.adopted).insert(id, bootstrap);
+                }
+                None => erofs::detach(&target).map_err(refused(&target))?,
+            }
+        }
+        Ok(())
+    }
+
     /// Chooses the node's tier: `serve` is to serve an image, mount it, read from it and take it away again.
-    pub(super) fn probe(
-        &self,
-        config: &ServerConfig,
-        serve: impl Fn(ImageSpec) -> Result<(), String>,
-    ) -> Result<(), Error> {
+    pub(super) fn probe(&self, serve: impl Fn(ImageSpec) -> Result<(), String>) -> Result<(), Error> {
         if self.wish == DataPath::Fuse {
             return Ok(());
         }
-        // On the disk of the cache: the kernel mounts no file of a tmpfs.
-        let bootstrap = config.cache_dir.join("probe.boot");
         let attempt = || {
             let image = probe::Probe::new();
-            std::fs::write(&bootstrap, image.bootstrap).map_err(|error| error.to_string())?;
+            std::fs::write(&self.probe_file, image.bootstrap).map_err(|error| error.to_string())?;
             serve(ImageSpec {
                 id: PROBE,
-                bootstrap: bootstrap.clone(),
+                bootstrap: self.probe_file.clone(),
                 source: Arc::new(image.source),
             })
         };
@@ -134,26 +156,22 @@ impl Tiers {
             self.is_direct.store(false, Ordering::Relaxed);
             outcome = attempt();
         }
-        std::fs::remove_file(&bootstrap).ok();
-        match (outcome, self.wish) {
-            (Ok(()), wish) => {
-                let why = match wish {
-                    DataPath::Erofs => "`data_path = \"erofs\"` is configured, and a mount at start worked",
-                    DataPath::Auto | DataPath::Fuse => "a mount of a test image at start worked",
-                };
-                *lock(&self.choice) = TierChoice {
-                    tier: Tier::Erofs,
-                    reason: why.to_owned(),
-                };
-                Ok(())
-            }
-            (Err(reason), DataPath::Erofs) => Err(Error::Erofs { reason }),
+        std::fs::remove_file(&self.probe_file).ok();
+        let reason = match (outcome, self.wish) {
+            (Ok(()), DataPath::Erofs) => "`data_path = \"erofs\"` is configured, and a mount at start worked",
+            (Ok(()), _) => "a mount of a test image at start worked",
+            (Err(reason), DataPath::Erofs) => return Err(Error::Erofs { reason }),
             (Err(reason), _) => {
-                *lock(&self.choice) =
-                    TierChoice::fuse(format!("a mount of a test image at start failed: {reason}"));
-                Ok(())
+                let reason = format!("a mount of a test image at start failed: {reason}");
+                *lock(&self.choice) = TierChoice::fuse(reason);
+                return Ok(());
             }
-        }
+        };
+        *lock(&self.choice) = TierChoice {
+            tier: Tier::Erofs,
+            reason: reason.to_owned(),
+        };
+        Ok(())
     }
 
     /// The node's tier.
@@ -177,6 +195,15 @@ impl Tiers {
         let choice = self.choice();
         if choice.tier == Tier::Fuse || lock(&self.shown).get(&served.id).is_some_and(is_erofs) {
             return Ok(());
+        }
+        let adopted = lock(&self.adopted).remove(&served.id);
+        match adopted {
+            Some(mounted) if mounted == bootstrap => {
+                lock(&self.shown).insert(served.id, choice);
+                return Ok(());
+            }
+            Some(_) => self.hide(served.id),
+            None => {}
         }
         match (self.try_show(served, bootstrap, blobs), self.wish) {
             (Ok(()), _) => {
@@ -223,6 +250,7 @@ impl Tiers {
     /// Takes the mount of an image out of sight. Who stands on it reads on.
     pub(super) fn hide(&self, id: ImageId) {
         lock(&self.shown).remove(&id);
+        lock(&self.adopted).remove(&id);
         if self.dir.as_os_str().is_empty() {
             return;
         }
@@ -240,7 +268,8 @@ impl Tiers {
 
     /// Takes all mounts out of sight.
     pub(super) fn hide_all(&self) {
-        let ids: Vec<_> = lock(&self.shown).keys().copied().collect();
+        let mut ids: Vec<_> = lock(&self.shown).keys().copied().collect();
+        ids.extend(lock(&self.adopted).keys());
         for id in ids {
             self.hide(id);
         }
@@ -253,6 +282,13 @@ pub(super) fn read_probe(target: &Path) -> Result<(), String> {
     match read == probe::content() {
         true => Ok(()),
         false => Err("a file had other content than it should".to_owned()),
+    }
+}
+
+fn refused(place: &Path) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Io {
+        what: format!("EROFS mounts at {}", place.display()),
+        source,
     }
 }
 

@@ -5,27 +5,21 @@ use std::ffi::OsStr;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
-    AccessFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
+    AccessFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
 use rafs::FileType;
 
+use super::agreement::{self, Agreed};
 use crate::errno::{ErrorChain, errno};
 use crate::fetch::Engine;
 use crate::mapping;
 use crate::tree::{Attr, Error, Lifetime, Listed, Tree};
-
-/// Longest read the kernel sends, in bytes; 1 MiB is 1.35 times as fast as 128 KiB, more gains nothing.
-const REQUEST_MAX: u32 = 1 << 20;
-
-/// Read-ahead requests the kernel keeps in the air, over all images. The default of 16 lets one image whose registry
-/// hangs hold up the read-ahead of all others.
-const BACKGROUND_MAX: u16 = 1024;
 
 /// How long the kernel keeps what never changes. A year, because "for ever" overflows in some of its sums.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -36,23 +30,12 @@ const BLOCK_LEN: u32 = 4096;
 /// Longest file name, in bytes.
 const NAME_MAX: u32 = 255;
 
-/// What is nice to have of the kernel: fewer round trips, parallel requests.
-const WANTED: [InitFlags; 7] = [
-    InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
-    InitFlags::FUSE_PARALLEL_DIROPS,
-    InitFlags::FUSE_CACHE_SYMLINKS,
-    InitFlags::FUSE_ASYNC_DIO,
-    // Listings of `images` are cached like all others; with this the kernel looks at its time before it uses one.
-    InitFlags::FUSE_AUTO_INVAL_DATA,
-    InitFlags::FUSE_NO_OPEN_SUPPORT,
-];
-
 /// Answers for a tree.
 pub(super) struct Adaptor {
     tree: Arc<Tree>,
     engine: Arc<Engine>,
     has_no_open: bool,
+    agreed: Arc<OnceLock<Agreed>>,
 }
 
 impl Adaptor {
@@ -61,7 +44,13 @@ impl Adaptor {
             tree,
             engine,
             has_no_open: false,
+            agreed: Arc::default(),
         }
+    }
+
+    /// What will be agreed on with the kernel, once it has greeted.
+    pub(super) fn agreed(&self) -> Arc<OnceLock<Agreed>> {
+        self.agreed.clone()
     }
 
     fn read_now_or_later(&self, ino: u64, offset: u64, len: u32, reply: ReplyData) {
@@ -178,22 +167,10 @@ fn reply_sized(reply: ReplyXattr, bytes: &[u8], room: u32) {
 
 impl Filesystem for Adaptor {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        for flag in WANTED {
-            // Without it there are more round trips, nothing else.
-            let is_granted = config.add_capabilities(flag).is_ok();
-            if flag == InitFlags::FUSE_NO_OPEN_SUPPORT {
-                self.has_no_open = is_granted
-                    && config
-                        .add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT)
-                        .is_ok();
-            }
-        }
-        config
-            .set_max_write(REQUEST_MAX)
-            .map_err(|_| io::ErrorKind::InvalidInput)?;
-        config
-            .set_max_background(BACKGROUND_MAX)
-            .map_err(|_| io::ErrorKind::InvalidInput)?;
+        let agreed = agreement::agree(config)?;
+        self.has_no_open = agreed.has_no_open();
+        // The kernel greets once.
+        let _ = self.agreed.set(agreed);
         Ok(())
     }
 

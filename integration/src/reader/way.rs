@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::Result;
+use std::io::{ErrorKind, Result};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::ptr::null_mut;
@@ -27,7 +27,8 @@ const READS_AN_OPENING: usize = 64;
 /// A way to read a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Way {
-    /// Random pieces of a large file, past the page cache.
+    /// Random pieces of a large file, past the page cache; where the file system takes no direct reads, its pages are
+    /// dropped before each.
     Direct,
     /// Random pieces of the same file, mapped after its pages were dropped.
     Mapped,
@@ -84,12 +85,16 @@ fn piece(len: usize) -> (usize, usize) {
 
 fn direct(path: &Path, content: &[u8], report: &mut Report) {
     let open = || {
-        OpenOptions::new()
+        let directly = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_DIRECT)
-            .open(path)
+            .open(path);
+        match directly {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok((File::open(path)?, false)),
+            opened => Ok((opened?, true)),
+        }
     };
-    let Some(file) = report.note(path, open) else {
+    let Some((file, is_direct)) = report.note(path, open) else {
         return;
     };
     let mut room = vec![0; (READ_PAGES_MAX + 1) * PAGE_LEN];
@@ -97,7 +102,12 @@ fn direct(path: &Path, content: &[u8], report: &mut Report) {
     for _ in 0..READS_AN_OPENING {
         let (begin, len) = piece(content.len());
         let buffer = &mut room[skip..skip + len];
-        let read = report.note(path, || file.read_exact_at(buffer, begin as u64));
+        let read = report.note(path, || {
+            if !is_direct {
+                fadvise(&file, 0, None, Advice::DontNeed)?;
+            }
+            file.read_exact_at(buffer, begin as u64)
+        });
         if read.is_some() && buffer != &content[begin..begin + len] {
             report.wrong(path, &format!("wrong bytes in {len} at {begin}"));
         }

@@ -31,10 +31,32 @@ pub enum NodeError {
         source: io::Error,
     },
     /// Another daemon has the root.
-    #[error("another slipwayd uses {}; hint: stop it, or give this one its own `root`", path.display())]
+    #[error("another slipwayd uses {}; hint: stop it, or give this one its own `root` and `run_dir`", path.display())]
     Locked {
-        /// The lock file.
+        /// What it has locked.
         path: PathBuf,
+    },
+    /// The record of a kept connection is of another version.
+    #[error(
+        "{} has version {version}, this slipwayd knows {}; hint: go on with the slipwayd that wrote it, or give up the \
+         containers that read lazily: stop them and unmount the folder fs beside it",
+        path.display(), super::record::VERSION
+    )]
+    RecordVersion {
+        /// The record.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// The kept connection serves containers of another root.
+    #[error(
+        "containers read from the images of a slipwayd with the root {}; hint: start with that root, or use another \
+         `run_dir`",
+        root.display()
+    )]
+    OtherRoot {
+        /// That root.
+        root: PathBuf,
     },
     /// Another process listens on a socket.
     #[error("another process listens on {}; hint: stop it, or give this daemon its own `run_dir`", path.display())]
@@ -94,21 +116,26 @@ pub(super) fn refuse_lost_store(layout: &Layout) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// The one daemon's hold on a root. Ends with the process, however that ends.
-pub(super) struct RootLock {
+/// The one daemon's hold on a root or a run folder. Ends with the process, however that ends.
+pub(super) struct Lock {
     _file: File,
 }
 
-impl RootLock {
-    /// Takes the lock, or says who is in the way.
-    pub(super) fn take(path: &Path) -> Result<Self, NodeError> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(failed("open", path))?;
+impl Lock {
+    /// Locks a file, which is made if need be, or says who is in the way.
+    pub(super) fn file(path: &Path) -> Result<Self, NodeError> {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        Self::take(path, &options)
+    }
+
+    /// Locks a folder, which leaves nothing in it.
+    pub(super) fn folder(path: &Path) -> Result<Self, NodeError> {
+        Self::take(path, OpenOptions::new().read(true))
+    }
+
+    fn take(path: &Path, options: &OpenOptions) -> Result<Self, NodeError> {
+        let file = options.open(path).map_err(failed("open", path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { _file: file }),
             Err(Errno::WOULDBLOCK) => Err(NodeError::Locked {
@@ -140,17 +167,10 @@ pub(super) fn create_dirs(layout: &Layout) -> Result<(), NodeError> {
 }
 
 /// Detaches what a daemon that died left mounted here, and makes the folder where it is missing. Whatever FUSE mount
-/// is there is dead, since the lock and the sockets are ours. It is looked up in the list of mounts: to ask the mount
-/// itself would tell nothing, because the kernel remembers its root for as long as the dead daemon said.
+/// is there is dead or given up. It is looked up in the list of mounts: to ask the mount itself would tell nothing,
+/// because the kernel remembers its root for as long as the dead daemon said.
 pub(super) fn detach_stale(mountpoint: &Path) -> Result<(), NodeError> {
-    let parent = mountpoint.parent().unwrap_or(mountpoint);
-    let real = parent.canonicalize().map_err(failed("look at", parent))?;
-    let real = mountpoint
-        .file_name()
-        .map_or(real.clone(), |name| real.join(name));
-    let list = Path::new(mountinfo::PATH);
-    let mounts = fs::read_to_string(list).map_err(failed("read", list))?;
-    for _ in fuse_mounts(&mounts).filter(|mounted| *mounted == real) {
+    for _ in mounts_at(mountpoint)? {
         tracing::warn!(path = %mountpoint.display(), "detaching the mount of a daemon that died");
         detach(mountpoint)?;
     }
@@ -162,11 +182,28 @@ pub(super) fn detach_stale(mountpoint: &Path) -> Result<(), NodeError> {
     }
 }
 
-/// Places of FUSE file systems in the kernel's list.
-fn fuse_mounts(mounts: &str) -> impl Iterator<Item = PathBuf> {
-    mountinfo::targets(mounts, |fs_type| {
-        fs_type == "fuse" || fs_type.starts_with("fuse.")
-    })
+/// Device number, major and minor, of the FUSE file system on top of a mount point.
+pub(super) fn mounted_device(mountpoint: &Path) -> Result<Option<(u32, u32)>, NodeError> {
+    Ok(mounts_at(mountpoint)?.pop())
+}
+
+/// Device numbers of the FUSE file systems at a mount point, the topmost last.
+fn mounts_at(mountpoint: &Path) -> Result<Vec<(u32, u32)>, NodeError> {
+    let parent = mountpoint.parent().unwrap_or(mountpoint);
+    let real = parent.canonicalize().map_err(failed("look at", parent))?;
+    let real = mountpoint
+        .file_name()
+        .map_or(real.clone(), |name| real.join(name));
+    let list = Path::new(mountinfo::PATH);
+    let mounts = fs::read_to_string(list).map_err(failed("read", list))?;
+    let here = fuse_mounts(&mounts).filter(|mount| mount.target == real);
+    Ok(here.map(|mount| mount.device).collect())
+}
+
+/// FUSE file systems in the kernel's list.
+fn fuse_mounts(mounts: &str) -> impl Iterator<Item = mountinfo::Mount> {
+    let is_fuse = |fs_type: &str| fs_type == "fuse" || fs_type.starts_with("fuse.");
+    mountinfo::mounts(mounts).filter(move |mount| is_fuse(&mount.fs_type))
 }
 
 /// Takes a mount out of sight; it ends when nobody uses it any more.
@@ -207,9 +244,11 @@ mod tests {
         let path = dir.path().join("with blank");
         detach_stale(&path).unwrap();
         mount_dead(&path);
+        assert!(mounted_device(&path).unwrap().is_some());
         assert!(fs::read_dir(&path).is_err());
         detach_stale(&path).unwrap();
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        assert_eq!(mounted_device(&path).unwrap(), None);
     }
 
     #[test]
@@ -219,18 +258,22 @@ mod tests {
                     32 30 0:41 / /run/b\\040c rw - fuse dead ro\n\
                     33 30 0:42 / /run/d rw - fusectl none rw\n\
                     34 30 0:43 / /run/e rw - tmpfs fuse rw\n";
-        let found: Vec<_> = fuse_mounts(list).collect();
-        assert_eq!(found, [Path::new("/run/a"), Path::new("/run/b c")]);
+        let found: Vec<_> = fuse_mounts(list)
+            .map(|mount| (mount.target, mount.device))
+            .collect();
+        assert_eq!(found, [("/run/a".into(), (0, 40)), ("/run/b c".into(), (0, 41))]);
     }
 
     #[test]
     fn one_daemon_per_root() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let held = RootLock::take(&path).unwrap();
-        assert!(matches!(RootLock::take(&path), Err(NodeError::Locked { .. })));
+        let held = (Lock::file(&path).unwrap(), Lock::folder(dir.path()).unwrap());
+        assert!(matches!(Lock::file(&path), Err(NodeError::Locked { .. })));
+        assert!(matches!(Lock::folder(dir.path()), Err(NodeError::Locked { .. })));
         drop(held);
-        RootLock::take(&path).unwrap();
+        Lock::file(&path).unwrap();
+        Lock::folder(dir.path()).unwrap();
     }
 
     #[test]

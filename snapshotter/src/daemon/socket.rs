@@ -2,16 +2,52 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener as StdListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
 use super::node::{NodeError, failed};
+use super::takeover::Found;
+use crate::keeper::Keeper;
+
+/// Goes on with the socket at `path` where the keeper has it, so that those who are connecting only wait; else listens
+/// there and lets the keeper have it. `purpose` is the first part of its name with the keeper.
+pub(super) fn listen_kept(
+    path: &Path,
+    purpose: &str,
+    found: &mut Found,
+    keeper: &Keeper,
+) -> Result<UnixListener, super::Error> {
+    let kept = kept_name(path, purpose).and_then(|name| found.take(&name));
+    if let Some(kept) = kept {
+        tracing::debug!(path = %path.display(), "going on with a socket");
+        return Ok(adopt(kept).map_err(failed("listen on", path))?);
+    }
+    let listener = listen(path)?;
+    if let Some(name) = kept_name(path, purpose) {
+        keeper.store(&name, listener.as_fd())?;
+    }
+    Ok(listener)
+}
+
+fn adopt(kept: OwnedFd) -> io::Result<UnixListener> {
+    let kept = StdListener::from(kept);
+    kept.set_nonblocking(true)?;
+    UnixListener::from_std(kept)
+}
+
+/// Name of the socket that is at `path` now. Another one that takes its place later has another name.
+pub(super) fn kept_name(path: &Path, purpose: &str) -> Option<String> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    let (device, inode) = (metadata.dev(), metadata.ino());
+    (metadata.file_type().is_socket()).then(|| format!("{purpose}-{device:x}-{inode:x}"))
+}
 
 /// Listens on a socket. One that a dead daemon left is replaced; one that answers is not.
-pub(super) fn listen(path: &Path) -> Result<UnixListener, NodeError> {
+fn listen(path: &Path) -> Result<UnixListener, NodeError> {
     if let Some(parent) = path.parent() {
         DirBuilder::new()
             .recursive(true)

@@ -20,6 +20,10 @@ struct FakeMounter {
 
 #[tonic::async_trait]
 impl Mounter for FakeMounter {
+    async fn announce(&self, _: &Image) -> Result<(), MountError> {
+        Ok(())
+    }
+
     async fn mount(&self, image: &Image) -> Result<PathBuf, MountError> {
         self.mounted.lock().unwrap().push(image.id);
         // Gives the others a chance to come in between.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use fuse::mountinfo;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -61,9 +62,15 @@ impl Node {
         daemon
     }
 
+    /// Device numbers of what is mounted at the session's place.
+    fn devices(&self) -> Vec<(u32, u32)> {
+        let list = std::fs::read_to_string(mountinfo::PATH).unwrap();
+        let here = mountinfo::mounts(&list).filter(|mount| mount.target == self.fuse());
+        here.map(|mount| mount.device).collect()
+    }
+
     fn is_mounted(&self) -> bool {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        mounts.contains(self.fuse().to_str().unwrap())
+        !self.devices().is_empty()
     }
 }
 
@@ -115,11 +122,19 @@ fn a_daemon_lives_dies_and_lives_again() {
         "{said}"
     );
 
-    // Dropping kills it: its mount stays behind, and the kernel still answers for the mount's root.
+    // Dropping kills it: its mount stays behind, and the next one goes on with it.
+    let devices = node.devices();
     drop(first);
-    assert!(node.is_mounted());
+    assert_eq!(node.devices(), devices);
     let second = node.start();
-    assert!(node.fuse().join("images").is_dir());
+    assert_eq!(node.devices(), devices);
+    assert!(
+        std::fs::read_dir(node.fuse().join("images"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
+    // No container stands on an image, so nothing is kept.
     assert_eq!(second.end(), 0);
     assert!(!node.is_mounted());
     let left: Vec<_> = std::fs::read_dir(node.0.path().join("run")).unwrap().collect();

@@ -35,6 +35,10 @@ pub(crate) struct FakeMounter {
 
 #[tonic::async_trait]
 impl Mounter for FakeMounter {
+    async fn announce(&self, _: &Image) -> Result<(), MountError> {
+        Ok(())
+    }
+
     async fn mount(&self, image: &Image) -> Result<PathBuf, MountError> {
         self.mounted.lock().unwrap().push(image.clone());
         let path = self.root.join(image.id.0.to_string());

@@ -1,7 +1,7 @@
 //! The EROFS mounts that are there: finding and detaching them.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
@@ -16,17 +16,13 @@ pub(crate) fn detach(target: &Path) -> io::Result<()> {
     }
 }
 
-/// Detaches all EROFS mounts directly in a folder, and returns how many those were.
-pub(crate) fn detach_all(folder: &Path) -> io::Result<usize> {
+/// The EROFS mounts directly in a folder: where they are, and the bootstrap that is mounted there.
+pub(crate) fn list(folder: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
     let mounts = std::fs::read_to_string(mountinfo::PATH)?;
     let folder = folder.canonicalize()?;
-    let mut count = 0;
-    let targets = mountinfo::targets(&mounts, |fs_type| fs_type == "erofs");
-    for target in targets.filter(|target| target.parent() == Some(&folder)) {
-        detach(&target)?;
-        count += 1;
-    }
-    Ok(count)
+    let mounts = mountinfo::mounts(&mounts).filter(|mount| mount.fs_type == "erofs");
+    let inside = mounts.filter(|mount| mount.target.parent() == Some(&folder));
+    Ok(inside.map(|mount| (mount.target, mount.source)).collect())
 }
 
 #[cfg(test)]
@@ -38,6 +34,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         detach(dir.path()).unwrap();
         detach(&dir.path().join("none")).unwrap();
-        assert_eq!(detach_all(dir.path()).unwrap(), 0);
+        assert_eq!(list(dir.path()).unwrap(), []);
     }
 }
