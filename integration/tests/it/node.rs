@@ -1,6 +1,7 @@
 //! Tests that start the real parts of a node: registry, containerd, daemon.
 
 mod composition;
+mod crash;
 mod faults;
 mod fill;
 mod lazy;
