@@ -47,6 +47,11 @@ scale-test: deps ## Show 300 images at once, and 1,000 one after the other
 	SLIPWAY_SCALE_IMAGES=300 SLIPWAY_SCALE_CYCLES=1000 \
 		$(CARGO) test --locked -p integration --test it -- --test-threads 1 --nocapture node::scale::
 
+crash-test: deps ## Kill the daemon a thousand times under readers, on both tiers, near and far from the registry
+	$(CARGO) build --locked --workspace --bins
+	SLIPWAY_CRASH_KILLS=1000 SLIPWAY_CRASH_SECONDS=1200 \
+		$(CARGO) test --locked -p integration --test it -- --test-threads 1 --nocapture node::crash::
+
 lint: build-deps sizes ## Formatting, clippy, file sizes
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
