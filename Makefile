@@ -34,8 +34,8 @@ bench-datapath: deps ## Measure reading one tree through ext4, overlayfs and Sli
 	$(CARGO) build --release --locked -p converter -p snapshotter -p integration --bins
 	@"$${CARGO_TARGET_DIR:-target}/release/bench_datapath" "$${CARGO_TARGET_DIR:-target}/bench/datapath.jsonl"
 
-bench-fetch: build-deps ## Measure filling, streaming and reading over a line that is modelled (root, about 5 minutes)
-	$(CARGO) build --release --locked -p integration --bin bench_fetch
+bench-fetch: deps ## Measure how soon containers are ready over lines of several rates (root, about 20 minutes)
+	$(CARGO) build --release --locked -p converter -p snapshotter -p integration --bins
 	@"$${CARGO_TARGET_DIR:-target}/release/bench_fetch" "$${CARGO_TARGET_DIR:-target}/bench/fetch.jsonl"
 
 bench-start: deps ## Measure cold starts with and without batches of small files (root, about 5 minutes)

@@ -7,11 +7,13 @@
 //! | [`compose`] | layers for an overlay to compose, and files for programs to change |
 //! | [`edge`] | every kind of inode and every way a layer can change another |
 //! | [`huge`] | a file beyond 4 GiB and a directory of 100,000 names |
+//! | [`bulk`] | many files that do not shrink, of which a program reads some |
 //! | [`busybox`] | a container that runs, in a megabyte |
 //! | [`debian`] | a real one: Debian with Python and NumPy |
 //! | [`steady`] | a tree for readers that go on while daemons die |
 //! | [`cache`] | where costly images are kept between runs |
 
+pub mod bulk;
 pub mod busybox;
 pub mod cache;
 pub mod compose;

@@ -8,6 +8,8 @@
 //! | [`client`] | the snapshots service asked directly |
 //! | [`node`] | all of them on one stage |
 //! | [`meter`] | a counting relay: what really went over the wire |
+//! | [`wire`] | a line of a known rate |
+//! | [`usage`] | what a process has used |
 //! | [`reader`] | programs that read while daemons die |
 //! | [`binaries`] | the workspace's own programs |
 //! | [`image`] | test images, made in code or from Debian packages |
@@ -43,4 +45,6 @@ pub mod served;
 pub mod slipway;
 pub mod slipwayd;
 pub mod unpack;
+pub mod usage;
 pub mod wait;
+pub mod wire;

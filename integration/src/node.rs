@@ -81,11 +81,7 @@ impl Node {
 
     /// Pulls a converted image without its data, as containerd's own client of this version cannot.
     pub fn pull_lazily(&self, reference: &str) -> Result<()> {
-        let socket = self.containerd.socket();
-        let mut pull = self
-            .slipwayd
-            .command(&["pull", reference, "--containerd-address"])?;
-        process::run(pull.arg(socket)).map(drop)
+        self.slipwayd.pull(reference, &self.containerd.socket())
     }
 
     /// Runs a container to its end and gives what it printed.

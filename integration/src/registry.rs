@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use crate::port;
 use crate::process::Process;
 use crate::scene::Scene;
+use crate::wire::Wire;
 
 /// User of a registry that wants one.
 pub const USER: &str = "slipway";
@@ -19,6 +20,8 @@ pub const PASSWORD: &str = "correct-horse";
 /// [`USER`] and [`PASSWORD`] as `htpasswd -B` writes them.
 const HTPASSWD: &str = "slipway:$2y$05$n9OML9eYYGnGpWs7ohhUe.Mup70soi./M7eEpoRryo8BIADwzgnga\n";
 
+/// The server, as Debian names it.
+const PROGRAM: &str = "docker-registry";
 /// How long the registry may take to answer.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// Ports tried before giving up.
@@ -54,7 +57,7 @@ impl Registry {
             tries += 1;
             let address = port::free()?;
             write_config(&dir, address, access)?;
-            match serve(&dir, address) {
+            match serve(&dir, address, Command::new(PROGRAM)) {
                 Ok(process) => {
                     break Ok(Registry {
                         dir,
@@ -66,6 +69,20 @@ impl Registry {
                 Err(_) => {}
             }
         }
+    }
+
+    /// Starts a registry that everybody may use at the far end of a line.
+    pub fn start_far(scene: &Scene, wire: &Wire) -> Result<Self> {
+        let dir = scene.folder("registry")?;
+        // Nobody else is in the namespace.
+        let address = SocketAddr::from((wire.far(), 5000));
+        write_config(&dir, address, Access::Open)?;
+        let process = serve(&dir, address, wire.command(PROGRAM))?;
+        Ok(Registry {
+            dir,
+            address,
+            process,
+        })
     }
 
     /// `host:port` as it stands in image names.
@@ -91,7 +108,7 @@ impl Registry {
     /// Starts it again on the same port with the same storage.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill();
-        self.process = serve(&self.dir, self.address)?;
+        self.process = serve(&self.dir, self.address, Command::new(PROGRAM))?;
         Ok(())
     }
 
@@ -120,8 +137,7 @@ fn write_config(dir: &Path, address: SocketAddr, access: Access) -> Result<()> {
     std::fs::write(dir.join("config.yml"), config).context("write the registry's configuration")
 }
 
-fn serve(dir: &Path, address: SocketAddr) -> Result<Process> {
-    let mut command = Command::new("docker-registry");
+fn serve(dir: &Path, address: SocketAddr, mut command: Command) -> Result<Process> {
     command.arg("serve").arg(dir.join("config.yml"));
     // It would try to send spans to a collector.
     command.env("OTEL_TRACES_EXPORTER", "none");

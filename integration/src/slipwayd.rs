@@ -92,6 +92,12 @@ impl Slipwayd {
         Ok(command)
     }
 
+    /// Pulls a converted image into containerd without its data.
+    pub fn pull(&self, reference: &str, containerd: &Path) -> Result<()> {
+        let mut pull = self.command(&["pull", reference, "--containerd-address"])?;
+        process::run(pull.arg(containerd)).map(drop)
+    }
+
     /// What `slipwayd images --json` says of the image with this reference.
     pub fn image(&self, reference: &str) -> Result<Option<Value>> {
         let images = self.images()?;

@@ -10,7 +10,7 @@ use serde::Serialize;
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     /// What was measured.
-    pub case: &'static str,
+    pub case: String,
     /// Which part of the system did it.
     pub tier: &'static str,
     /// The figure.
@@ -30,13 +30,13 @@ pub struct Record {
 impl Record {
     /// A figure with nothing to hold it against.
     pub fn new(
-        case: &'static str,
+        case: impl Into<String>,
         tier: &'static str,
         (value, unit): (f64, &'static str),
         n: usize,
     ) -> Result<Self> {
         Ok(Record {
-            case,
+            case: case.into(),
             tier,
             value,
             unit,

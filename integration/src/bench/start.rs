@@ -5,11 +5,10 @@
 //! of them.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::record::{Record, median};
 use crate::image::debian;
@@ -17,6 +16,7 @@ use crate::meter::Meter;
 use crate::registry::Registry;
 use crate::scene::Scene;
 use crate::slipwayd::ImageMount;
+use crate::usage::processor_seconds;
 use crate::{process, slipway};
 
 /// Samples of each figure.
@@ -30,8 +30,6 @@ const BATCHES: [(&str, &str); 4] = [
     ("batch-512k", "512KiB"),
     ("batch-1m", "1MiB"),
 ];
-/// Ticks of a second in what the kernel tells of processes: a part of its interface, whatever its own clock.
-const TICKS_PER_SECOND: f64 = 100.0;
 /// Modules of Python alone: many small files.
 const LIBRARY: &str =
     "import json, http.client, email, asyncio, unittest, logging.config, concurrent.futures, argparse";
@@ -94,28 +92,11 @@ fn start(scene: &Scene, meter: &Meter, name: &str, image: &str, source: &str) ->
     let start = Start {
         time: began.elapsed().as_secs_f64() * 1e3,
         fetched: (meter.received() - before) as f64,
-        processor: processor_time(mount.id())?,
+        processor: processor_seconds(mount.id())? * 1e3,
     };
     mount.stop()?;
     std::fs::remove_dir_all(scene.dir().join(format!("{name}.cache"))).context("remove the cache")?;
     Ok(start)
-}
-
-/// Processor time of a process so far, in user and kernel mode, milliseconds.
-fn processor_time(id: u32) -> Result<f64> {
-    let path = format!("/proc/{id}/stat");
-    let stat = std::fs::read_to_string(Path::new(&path)).with_context(|| format!("read {path}"))?;
-    // The name, in brackets, may have blanks. Behind it the times are the 12th and 13th fields.
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    ensure!(fields.len() > 12, "{path} is too short");
-    let ticks: u64 =
-        fields[11].parse::<u64>().context("user time")? + fields[12].parse::<u64>().context("system time")?;
-    Ok(ticks as f64 * 1e3 / TICKS_PER_SECOND)
 }
 
 /// The medians of one case, each held against the first size.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::layer::{Entry, Kind, LayerTar};
-use super::layout::{Compression, Layout};
+use super::layout::{Compression, Layer, Layout};
 
 /// Where Debian's `busybox-static` lies.
 const BUSYBOX: &str = "/bin/busybox";
@@ -29,9 +29,8 @@ const PAUSE_SECONDS: &str = "1000000000";
 
 /// Writes two images into `dir`: `busybox:1`, which greets, and `pause:1`, which waits for ever.
 pub fn make(dir: &Path) -> Result<()> {
-    let program = std::fs::read(BUSYBOX).context("read busybox (package busybox-static)")?;
     let mut layout = Layout::create(dir)?;
-    let base = layout.layer(Compression::Gzip, |tar| base_layer(tar, &program))?;
+    let base = layer(&mut layout)?;
     let data = layout.layer(Compression::Gzip, |tar| {
         tar.append(&Entry::new("data", Kind::Directory))?;
         tar.append(&Entry::new("data/greeting", Kind::File(b"hello from a layer\n")))
@@ -42,6 +41,12 @@ pub fn make(dir: &Path) -> Result<()> {
         &["/bin/cat", "/data/greeting"],
     )?;
     layout.image("pause:1", &[base], &["/bin/sleep", PAUSE_SECONDS])
+}
+
+/// Writes the layer with busybox alone.
+pub fn layer(layout: &mut Layout) -> Result<Layer> {
+    let program = std::fs::read(BUSYBOX).context("read busybox (package busybox-static)")?;
+    layout.layer(Compression::Gzip, |tar| base_layer(tar, &program))
 }
 
 fn base_layer<W: std::io::Write>(tar: &mut LayerTar<W>, program: &[u8]) -> Result<()> {
