@@ -34,7 +34,7 @@ bench-datapath: deps ## Measure reading one tree through ext4, overlayfs and Sli
 	$(CARGO) build --release --locked -p converter -p snapshotter -p integration --bins
 	@"$${CARGO_TARGET_DIR:-target}/release/bench_datapath" "$${CARGO_TARGET_DIR:-target}/bench/datapath.jsonl"
 
-bench-fetch: deps ## Measure how soon containers are ready over lines of several rates (root, about 20 minutes)
+bench-fetch: deps ## Measure how soon containers are ready over lines of several rates (root, 10 GB of disk, about 20 minutes)
 	$(CARGO) build --release --locked -p converter -p snapshotter -p integration --bins
 	@"$${CARGO_TARGET_DIR:-target}/release/bench_fetch" "$${CARGO_TARGET_DIR:-target}/bench/fetch.jsonl"
 

@@ -29,9 +29,9 @@ const LEN: usize = FILE_COUNT * FILE_LEN;
 const DENSITIES: [usize; 6] = [1, 5, 20, 50, 80, 100];
 /// Lines, in the notation of tc, and their rates in bytes a second.
 const LINES: [(&str, Option<&str>, f64); 3] = [
-    ("200mbit", Some("200mbit"), 25e6),
     ("1gbit", Some("1gbit"), 125e6),
     ("unshaped", None, f64::INFINITY),
+    ("200mbit", Some("200mbit"), 25e6),
 ];
 /// Names of the image in the registry.
 const PLAIN: &str = "bulk:plain";
@@ -64,10 +64,14 @@ pub fn run(out: &mut impl Write) -> Result<Vec<Record>> {
         writeln!(out, "density over {line}: full pull")?;
         let full = full_pull(&origin)?;
         for (index, percent) in DENSITIES.into_iter().enumerate() {
-            writeln!(out, "density over {line}: {percent} %")?;
             let host = Host::start(&origin)?;
             let before = origin.meter.received();
             let (ready, local) = lazy_start(&host, &origin, percent)?;
+            writeln!(
+                out,
+                "density over {line}: {percent} %: {ready:.2} s, all local after {local:.2} s, full pull {:.2} s",
+                full[index]
+            )?;
             let case = format!("density-{percent}-{line}");
             records.push(Record::new(case, "node", (ready, "s"), 1)?.against(full[index]));
             if percent == DENSITIES[0] && bytes_per_second.is_finite() {
