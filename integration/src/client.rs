@@ -68,6 +68,11 @@ impl Client {
         Ok(PathBuf::from(lower.context("a container stands on something")?))
     }
 
+    /// Prepares a container's snapshot on an image, with labels; gives the list of its mounts.
+    pub fn container_with(&self, key: &str, image: &str, labels: &[(&str, &str)]) -> Result<Vec<Mount>> {
+        self.prepare(key, image, labels)
+    }
+
     /// Removes a snapshot.
     pub fn remove(&self, key: &str) -> Result<()> {
         let request = RemoveSnapshotRequest {

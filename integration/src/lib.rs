@@ -13,6 +13,7 @@
 //! | [`reader`] | programs that read while daemons die |
 //! | [`binaries`] | the workspace's own programs |
 //! | [`image`] | test images, made in code or from Debian packages |
+//! | [`userns`] | a user namespace, and mounts with ids that it maps |
 //! | [`unpack`], [`erofs`] | independent readers: umoci, GNU tar, the kernel |
 //! | [`served`] | an image served over FUSE by the test itself |
 //! | [`compare`], [`listing`] | two trees, path by path; a tree as lines of JSON |
@@ -46,5 +47,6 @@ pub mod slipway;
 pub mod slipwayd;
 pub mod unpack;
 pub mod usage;
+pub mod userns;
 pub mod wait;
 pub mod wire;

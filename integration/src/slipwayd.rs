@@ -28,6 +28,8 @@ pub struct Settings {
     /// Whether images become complete in the background: `auto`, `off` or a rate. Off unless set, so that what is
     /// fetched is what was read.
     pub fill: &'static str,
+    /// Whether ids are mapped where that is asked for.
+    pub remap_ids: bool,
 }
 
 impl Default for Settings {
@@ -37,6 +39,7 @@ impl Default for Settings {
             data_path: "auto",
             log_level: "debug",
             fill: "off",
+            remap_ids: false,
         }
     }
 }
@@ -53,12 +56,13 @@ impl Slipwayd {
         let dir = scene.folder("slipway")?;
         let config = format!(
             "root = \"{0}/root\"\nrun_dir = \"{0}/run\"\ndata_path = \"{4}\"\n\n[log]\nlevel = \"{1}\"\n\n\
-             [fuse]\nread_deadline = \"{2}ms\"\n\n[fetch]\nfill = \"{3}\"\nfill_free_min = \"0B\"\n",
+             [fuse]\nread_deadline = \"{2}ms\"\n\n[fetch]\nfill = \"{3}\"\nfill_free_min = \"0B\"\n\n[overlay]\nremap_ids = {5}\n",
             dir.display(),
             settings.log_level,
             settings.read_deadline.as_millis(),
             settings.fill,
-            settings.data_path
+            settings.data_path,
+            settings.remap_ids
         );
         std::fs::write(dir.join("config.toml"), config).context("write the daemon's configuration")?;
         let process = serve(&dir)?;

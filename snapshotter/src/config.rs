@@ -2,6 +2,7 @@
 
 mod fill;
 mod key;
+mod overlay;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use fill::Fill;
 pub use key::{reference_table, sample};
+pub use overlay::{Overlay, UserXattr};
 pub use size::{Limit, Size};
 
 /// Where the file lies unless the command line names another. It may be absent.
@@ -71,6 +73,8 @@ pub struct Config {
     pub address: Option<PathBuf>,
     /// Which way images reach the kernel.
     pub data_path: DataPath,
+    /// Overlayfs of containers.
+    pub overlay: Overlay,
     /// Logging.
     pub log: Log,
     /// Serving.
@@ -292,6 +296,7 @@ impl Default for Config {
             run_dir: DEFAULT_RUN_DIR.into(),
             address: None,
             data_path: DataPath::default(),
+            overlay: Overlay::default(),
             log: Log::default(),
             fuse: Fuse::default(),
             fetch: Fetch::default(),

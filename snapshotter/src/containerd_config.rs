@@ -69,8 +69,9 @@ pub fn installed_version(output: &str) -> Result<Version, VersionError> {
     output.split_whitespace().nth(2).ok_or_else(unreadable)?.parse()
 }
 
-/// The lines to add, as a TOML file of its own that containerd can import.
-pub fn render(version: Version, address: &Path, root: &Path) -> String {
+/// The lines to add, as a TOML file of its own that containerd can import. With `remap_ids`, versions that can map ids are
+/// told that this snapshotter can.
+pub fn render(version: Version, address: &Path, root: &Path, remap_ids: bool) -> String {
     let format = if version >= WITH_CRI_IMAGES { 3 } else { 2 };
     let mut text = format!(
         "# Slipway for containerd {version}. Save as /etc/containerd/conf.d/slipway.toml and add to\n\
@@ -80,6 +81,9 @@ pub fn render(version: Version, address: &Path, root: &Path) -> String {
          [proxy_plugins.slipway]\n  type = \"snapshot\"\n  address = {}\n",
         quoted(address)
     );
+    if remap_ids && version >= WITH_CRI_IMAGES {
+        text += "  capabilities = [\"remap-ids\"]\n";
+    }
     if version >= WITH_EXPORTS {
         text += &format!("  [proxy_plugins.slipway.exports]\n    root = {}\n", quoted(root));
         if version >= WITH_TRANSFER_LABELS {
@@ -155,12 +159,33 @@ mod tests {
     }
 
     fn table(major: u32, minor: u32) -> toml::Table {
+        table_with(major, minor, false)
+    }
+
+    fn table_with(major: u32, minor: u32, remap_ids: bool) -> toml::Table {
         let text = render(
             Version { major, minor },
             Path::new("/run/s.sock"),
             Path::new("/root dir"),
+            remap_ids,
         );
         text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    #[rstest]
+    #[case(1, 7, true, false)]
+    #[case(2, 0, true, true)]
+    #[case(2, 2, false, false)]
+    fn mapping_ids_is_told_where_it_can_be_done(
+        #[case] major: u32,
+        #[case] minor: u32,
+        #[case] remap_ids: bool,
+        #[case] is_told: bool,
+    ) {
+        let table = table_with(major, minor, remap_ids);
+        let told = table["proxy_plugins"]["slipway"].get("capabilities");
+        let wanted = is_told.then(|| toml::Value::from(vec!["remap-ids"]));
+        assert_eq!(told, wanted.as_ref());
     }
 
     #[rstest]

@@ -130,7 +130,7 @@ impl Daemon {
         let daemon = Self {
             snapshots,
             control,
-            engine: Engine::new(store, layout.clone(), images),
+            engine: Engine::new(store, layout.clone(), images, &config.overlay),
             mounter,
             keeper: Arc::new(keeper),
             address,

@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use containerd_client::types::Mount;
 
-use self::staging::Staging;
+use self::staging::{Staging, owner_of};
 use crate::background::Background;
+use crate::config::Overlay;
 use crate::image::Images;
 use crate::layout::Layout;
-use crate::mount::{Folders, OverlayOptions, mounts};
+use crate::mount::{self, Folders, OverlayOptions, Remap, mounts};
 use crate::plan::{self, Plan, Stack};
 use crate::store::{
     Content, Kind, LabelChange, Labels, NewSnapshot, Role, Snapshot, SnapshotId, Store, Usage,
@@ -34,6 +35,7 @@ pub struct Engine {
     disk: Arc<Disk>,
     images: Arc<Images>,
     overlay: OverlayOptions,
+    may_remap: bool,
     background: Background,
     /// An image may be gone whose data is still in the cache.
     has_garbage: Arc<AtomicBool>,
@@ -41,11 +43,12 @@ pub struct Engine {
 
 impl Engine {
     /// Puts the parts together. The snapshots folder must exist.
-    pub fn new(store: Store, layout: Layout, images: Arc<Images>) -> Self {
+    pub fn new(store: Store, layout: Layout, images: Arc<Images>, overlay: &Overlay) -> Self {
         Self {
             disk: Arc::new(Disk { store, layout }),
             images,
-            overlay: OverlayOptions::probe(),
+            overlay: OverlayOptions::probe(overlay),
+            may_remap: overlay.remap_ids,
             background: Background::default(),
             // Whatever happened while no daemon ran.
             has_garbage: Arc::new(AtomicBool::new(true)),
@@ -159,8 +162,9 @@ impl Engine {
             });
         }
         let stack = plan::stack(snapshot.role, parents)?;
+        let remap = self.remap(&snapshot.labels, &stack)?;
         let lowers = self.lowers(&stack, parents).await?;
-        Ok(self.list(snapshot, &lowers))
+        Ok(self.list(snapshot, &lowers, remap.as_ref()))
     }
 
     /// Finishes an active snapshot. Labels are replaced; what is known of the image stays. An image whose bootstrap
@@ -333,17 +337,32 @@ impl Engine {
     }
 
     async fn create(&self, new: NewSnapshot, stack: &Stack, parents: &[Snapshot]) -> Result<Vec<Mount>> {
+        let remap = self.remap(&new.labels, stack)?;
+        let root = remap.as_ref().map(Remap::root);
         let lowers = self.lowers(stack, parents).await?;
         // An unpacked layer may have been given other owners. An image's root has none to pass on: containerd's
         // unpacker, too, leaves the root as it made it.
         let top = stack.layers.first().map(|id| self.disk.layout.content(*id));
         let snapshot = self
             .blocking(move |disk| {
-                let mut staging = Staging::create(&disk.layout, new.kind, top.as_deref())?;
+                let owner = match root {
+                    Some(root) => Some(root),
+                    None => top.as_deref().map(owner_of).transpose()?,
+                };
+                let mut staging = Staging::create(&disk.layout, new.kind, owner)?;
                 disk.store.create(&new, |id| staging.place(id))
             })
             .await?;
-        Ok(self.list(&snapshot, &lowers))
+        Ok(self.list(&snapshot, &lowers, remap.as_ref()))
+    }
+
+    /// How the labels of a snapshot want ids to be mapped.
+    fn remap(&self, labels: &Labels, stack: &Stack) -> Result<Option<Remap>> {
+        let remap = Remap::of(labels)?;
+        if remap.is_some() {
+            mount::check_remap(self.may_remap, stack)?;
+        }
+        Ok(remap)
     }
 
     /// The folders of a stack, topmost first; its image is made visible.
@@ -359,7 +378,7 @@ impl Engine {
         Ok(lowers)
     }
 
-    fn list(&self, snapshot: &Snapshot, lowers: &[PathBuf]) -> Vec<Mount> {
+    fn list(&self, snapshot: &Snapshot, lowers: &[PathBuf], remap: Option<&Remap>) -> Vec<Mount> {
         let layout = &self.disk.layout;
         let (content, work) = (layout.content(snapshot.id), layout.work(snapshot.id));
         mounts(
@@ -370,6 +389,7 @@ impl Engine {
                 lowers,
             },
             self.overlay,
+            remap,
         )
     }
 

@@ -10,6 +10,11 @@ pub const SNAPSHOT_REF: &str = "containerd.io/snapshot.ref";
 /// Prefix of labels that containerd hands down from layer descriptors.
 pub const SNAPSHOT_PREFIX: &str = "containerd.io/snapshot/";
 
+/// How users of a container map to the node's, `CONTAINER:HOST:COUNT[,...]`.
+pub const UID_MAPPING: &str = "containerd.io/snapshot/uidmapping";
+/// The same for groups.
+pub const GID_MAPPING: &str = "containerd.io/snapshot/gidmapping";
+
 /// Reference of the image, as CRI, nerdctl and containerd's transfer service tell.
 pub const CRI_IMAGE_REF: &str = "containerd.io/snapshot/cri.image-ref";
 /// Digest of the layer.

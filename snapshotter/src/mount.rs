@@ -1,10 +1,15 @@
 //! Lists of mounts that containerd performs for a snapshot. Building one touches no disk.
 
+mod remap;
+
 use std::path::{Path, PathBuf};
 
 use containerd_client::types::Mount;
 
+use crate::config::Overlay;
 use crate::store::Kind;
+
+pub use remap::{Remap, check_remap};
 
 /// The folders a snapshot's mounts are made of.
 #[derive(Debug, Clone, Copy)]
@@ -17,17 +22,21 @@ pub struct Folders<'a> {
     pub lowers: &'a [PathBuf],
 }
 
-/// What overlayfs on this kernel needs to be told.
+/// What overlayfs on this kernel, and with this configuration, needs to be told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OverlayOptions {
     /// The kernel knows the inode index, which must be off: lower folders are shared and get copied.
     pub index_off: bool,
+    /// Its marks are kept in `user.overlay.*`.
+    pub userxattr: bool,
 }
 
 impl OverlayOptions {
-    /// Asks the running kernel.
-    pub fn probe() -> Self {
+    /// Asks the running kernel where the configuration leaves it open.
+    pub fn probe(overlay: &Overlay) -> Self {
+        let uid_map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         Self {
+            userxattr: overlay.userxattr.is_on(&uid_map),
             index_off: Path::new("/sys/module/overlay/parameters/index").exists(),
         }
     }
@@ -39,7 +48,29 @@ impl OverlayOptions {
 /// * a view of one folder: that folder, bound read only;
 /// * a view of several: an overlay without an upper folder;
 /// * an active snapshot: an overlay with its content as the upper folder.
-pub fn mounts(kind: Kind, folders: Folders<'_>, options: OverlayOptions) -> Vec<Mount> {
+///
+/// With a `remap`, containerd is told how to map ids. From 2.1 on it clones, with mapped ids, the folder above all lower
+/// folders, without what is mounted in there. A lower folder that stands alone is therefore named such that the folder
+/// above it is itself: else containers on a mount would find it empty.
+pub fn mounts(
+    kind: Kind,
+    folders: Folders<'_>,
+    options: OverlayOptions,
+    remap: Option<&Remap>,
+) -> Vec<Mount> {
+    let alone = match (remap, folders.lowers) {
+        (Some(_), [lower]) => Some([lower.join(".")]),
+        _ => None,
+    };
+    let lowers = alone.as_ref().map_or(folders.lowers, |alone| alone.as_slice());
+    let mut mounts = unmapped(kind, Folders { lowers, ..folders }, options);
+    for mount in &mut mounts {
+        mount.options.extend(remap.into_iter().flat_map(Remap::options));
+    }
+    mounts
+}
+
+fn unmapped(kind: Kind, folders: Folders<'_>, options: OverlayOptions) -> Vec<Mount> {
     match (kind, folders.lowers) {
         (Kind::Active, []) => vec![bind(folders.content, "rw")],
         (_, []) => vec![bind(folders.content, "ro")],
@@ -71,12 +102,13 @@ fn overlay(
 ) -> Mount {
     let lowers: Vec<_> = lowers.iter().map(|lower| lower.to_string_lossy()).collect();
     let index = overlay_options.index_off.then(|| "index=off".to_owned());
+    let userxattr = overlay_options.userxattr.then(|| "userxattr".to_owned());
     let lowerdir = format!("lowerdir={}", lowers.join(":"));
     Mount {
         r#type: "overlay".to_owned(),
         source: "overlay".to_owned(),
         target: String::new(),
-        options: index.into_iter().chain(own).chain([lowerdir]).collect(),
+        options: (index.into_iter().chain(own).chain([lowerdir]).chain(userxattr)).collect(),
     }
 }
 
@@ -90,7 +122,10 @@ mod tests {
 
     use super::*;
 
-    const INDEX: OverlayOptions = OverlayOptions { index_off: true };
+    const INDEX: OverlayOptions = OverlayOptions {
+        index_off: true,
+        userxattr: false,
+    };
 
     #[rstest]
     #[case(Kind::Active, &[], "bind", "/s/fs", &["rw", "rbind"])]
@@ -120,7 +155,7 @@ mod tests {
             target: String::new(),
             options: options.iter().map(|option| (*option).to_owned()).collect(),
         };
-        assert_eq!(mounts(kind, folders, INDEX), [wanted]);
+        assert_eq!(mounts(kind, folders, INDEX, None), [wanted]);
     }
 
     #[test]
@@ -131,7 +166,40 @@ mod tests {
             work: Path::new("/s/work"),
             lowers: &lowers,
         };
-        let mounts = mounts(Kind::View, folders, OverlayOptions::default());
+        let mounts = mounts(Kind::View, folders, OverlayOptions::default(), None);
         assert_eq!(mounts[0].options, ["lowerdir=/b:/a"]);
+    }
+
+    #[test]
+    fn overlays_are_told_of_marks_and_everything_of_mapped_ids() {
+        let one = [PathBuf::from("/a")];
+        let folders = |lowers| Folders {
+            content: Path::new("/s/fs"),
+            work: Path::new("/s/work"),
+            lowers,
+        };
+        let options = OverlayOptions {
+            index_off: false,
+            userxattr: true,
+        };
+        let mapping = "0:7:9".to_owned();
+        let labels = [crate::label::UID_MAPPING, crate::label::GID_MAPPING]
+            .map(|label| (label.to_owned(), mapping.clone()));
+        let remap = Remap::of(&labels.into()).unwrap();
+        let of = |kind, lowers| {
+            mounts(kind, folders(lowers), options, remap.as_ref())[0]
+                .options
+                .clone()
+        };
+        let wanted = "workdir=/s/work upperdir=/s/fs lowerdir=/a/. userxattr uidmap=0:7:9 gidmap=0:7:9";
+        assert_eq!(of(Kind::Active, &one).join(" "), wanted);
+        assert_eq!(
+            of(Kind::View, &one).join(" "),
+            "ro rbind uidmap=0:7:9 gidmap=0:7:9"
+        );
+        assert_eq!(
+            of(Kind::Active, &[]).join(" "),
+            "rw rbind uidmap=0:7:9 gidmap=0:7:9"
+        );
     }
 }

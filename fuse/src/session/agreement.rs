@@ -28,6 +28,7 @@ const WANTED: InitFlags = InitFlags::FUSE_DO_READDIRPLUS
 /// must know whatever its predecessors agreed on.
 pub(super) const KNOWN: InitFlags = WANTED
     .union(InitFlags::FUSE_NO_OPENDIR_SUPPORT)
+    .union(InitFlags::FUSE_ALLOW_IDMAP)
     .union(InitFlags::FUSE_ASYNC_READ)
     .union(InitFlags::FUSE_BIG_WRITES)
     .union(InitFlags::FUSE_MAX_PAGES);
@@ -47,6 +48,11 @@ pub(super) fn agree(config: &mut KernelConfig) -> io::Result<Agreed> {
     // Useless without the other.
     if flags.contains(InitFlags::FUSE_NO_OPEN_SUPPORT) {
         flags |= offered & InitFlags::FUSE_NO_OPENDIR_SUPPORT;
+    }
+    // The kernel takes this only of mounts whose permissions it checks itself, which those of root are; without it (before
+    // 6.12) their ids cannot be mapped for containers in user namespaces.
+    if rustix::process::geteuid().is_root() {
+        flags |= offered & InitFlags::FUSE_ALLOW_IDMAP;
     }
     // What is not offered costs more round trips, nothing else.
     config

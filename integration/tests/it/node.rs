@@ -5,6 +5,7 @@ mod crash;
 mod faults;
 mod fill;
 mod lazy;
+mod mapped;
 mod parts;
 mod pods;
 mod scale;

@@ -27,7 +27,12 @@ pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<
     };
     let layout = Layout::new(&config.root, &config.run_dir);
     let address = config.address.unwrap_or_else(|| layout.address());
-    printer::data(&render(version, &address, layout.root()))
+    printer::data(&render(
+        version,
+        &address,
+        layout.root(),
+        config.overlay.remap_ids,
+    ))
 }
 
 fn installed() -> anyhow::Result<Version> {

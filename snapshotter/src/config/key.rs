@@ -39,6 +39,19 @@ const KEYS: &[Key] = &[
         example: None,
     },
     Key {
+        name: "overlay.userxattr",
+        meaning: "Whether overlayfs keeps its marks in user.overlay.* attributes: on, off, or auto (where slipwayd runs in \
+                  a user namespace).",
+        example: None,
+    },
+    Key {
+        name: "overlay.remap_ids",
+        meaning: "Whether root file systems of containers in user namespaces get mapped ids instead of copies with other \
+                  owners. Needs containerd 2, told of it (`slipwayd containerd-config` then prints the capability), and \
+                  Linux 6.12.",
+        example: None,
+    },
+    Key {
         name: "log.level",
         meaning: "Least severe level that is logged: error, warn, info, debug or trace.",
         example: None,

@@ -28,8 +28,8 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// Makes the folder. The content gets the owner of `top`, the layer it will lie on.
-    pub(super) fn create(layout: &Layout, kind: Kind, top: Option<&Path>) -> Result<Self> {
+    /// Makes the folder. The content gets the given owner, if there is one.
+    pub(super) fn create(layout: &Layout, kind: Kind, owner: Option<(u32, u32)>) -> Result<Self> {
         let path = passing_name(layout, NEW_PREFIX);
         create_dir(&path, SNAPSHOT_MODE)?;
         let staging = Self {
@@ -41,10 +41,8 @@ impl Staging {
         if kind == Kind::Active {
             create_dir(&path.join("work"), WORK_MODE)?;
         }
-        if let Some(top) = top {
-            let owner = fs::metadata(top).map_err(Error::io("look at", top))?;
-            chown(&content, Some(owner.uid()), Some(owner.gid()))
-                .map_err(Error::io("change owner of", &content))?;
+        if let Some((user, group)) = owner {
+            chown(&content, Some(user), Some(group)).map_err(Error::io("change owner of", &content))?;
         }
         sync_folder(&path)?;
         Ok(staging)
@@ -85,6 +83,12 @@ impl Drop for Staging {
             tracing::warn!(path = %path.display(), %error, "cannot delete a half-made folder");
         }
     }
+}
+
+/// User and group of a folder.
+pub(super) fn owner_of(path: &Path) -> Result<(u32, u32)> {
+    let meta = fs::metadata(path).map_err(Error::io("look at", path))?;
+    Ok((meta.uid(), meta.gid()))
 }
 
 /// A name no other folder has or will get while the process lives.

@@ -9,6 +9,7 @@ use fuse::{ImageId, ImageStatus, Tier, TierChoice};
 use proto::snapshots::snapshots_client::SnapshotsClient;
 use proto::snapshots::*;
 use rustix::mount::{UnmountFlags, unmount};
+use snapshotter::config::Overlay;
 use snapshotter::engine::Engine;
 use snapshotter::image::Images;
 use snapshotter::layout::Layout;
@@ -103,7 +104,12 @@ impl Harness {
             reclaimed: Mutex::default(),
         });
         let images = Arc::new(Images::new(Arc::clone(&mounter) as _, layout.clone()));
-        let engine = Engine::new(Store::open(&layout.store()).unwrap(), layout.clone(), images);
+        let engine = Engine::new(
+            Store::open(&layout.store()).unwrap(),
+            layout.clone(),
+            images,
+            &Overlay::default(),
+        );
         engine.restore().await.unwrap();
         let _ = std::fs::remove_file(layout.address());
         let listener = UnixListener::bind(layout.address()).unwrap();
