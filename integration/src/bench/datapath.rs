@@ -36,7 +36,7 @@ struct Case {
 }
 
 /// Cold ones first: later ones read everything.
-const CASES: [Case; 8] = [
+const CASES: [Case; 10] = [
     Case {
         name: "cold-seq",
         unit: "MB/s",
@@ -85,17 +85,31 @@ const CASES: [Case; 8] = [
         state: State::Tepid,
         work: work::sequential,
     },
+    Case {
+        name: "stored-rand-4k",
+        unit: "us (p50)",
+        state: State::Stored,
+        work: work::random,
+    },
+    Case {
+        name: "stored-seq",
+        unit: "MB/s",
+        state: State::Stored,
+        work: work::sequential,
+    },
 ];
 
-/// Takes all figures on a scene, and tells `out` how far it is.
-pub fn run(scene: &Arc<Scene>, out: &mut dyn Write) -> Result<Vec<Record>> {
+/// Takes the figures of the cases whose names begin with one of `wanted`, or of all cases if none is named, on a scene,
+/// and tells `out` how far it is.
+pub fn run(scene: &Arc<Scene>, wanted: &[String], out: &mut dyn Write) -> Result<Vec<Record>> {
     let mut tell = |what: &str| writeln!(out, "{what}").context("write");
     tell("making the tree, as files and as a layer")?;
     let sample = sample::make(scene)?;
     tell("starting the sides")?;
     let mut sides = side::start(scene, &sample)?;
     let mut records = Vec::new();
-    for case in &CASES {
+    let is_wanted = |case: &&Case| wanted.is_empty() || wanted.iter().any(|name| case.name.starts_with(name));
+    for case in CASES.iter().filter(is_wanted) {
         tell(case.name)?;
         records.extend(measure(case, &mut sides)?);
     }
@@ -105,14 +119,21 @@ pub fn run(scene: &Arc<Scene>, out: &mut dyn Write) -> Result<Vec<Record>> {
 /// One case on all sides, in turns.
 fn measure(case: &Case, sides: &mut [Side]) -> Result<Vec<Record>> {
     let mut samples = vec![Vec::new(); sides.len()];
-    for side in sides.iter_mut().filter(|_| case.state == State::Warm) {
-        // The first read only warms.
+    for side in sides.iter_mut().filter(|_| case.state != State::Cold) {
+        // The first read only warms, and brings what was never read.
         (case.work)(side.root(), 0)?;
     }
     for number in 0..SAMPLES {
         for (side, samples) in sides.iter_mut().zip(&mut samples) {
-            side.put_into(case.state)?;
-            let value = (case.work)(side.root(), number);
+            let is_ready = side.put_into(case.state);
+            is_ready.with_context(|| format!("before {} on {}", case.name, side.name()))?;
+            let value = (case.work)(side.root(), number).and_then(|value| {
+                // What was to be read from RAM must be there still. What was read from the disk may be seen on its way out.
+                if case.state == State::Tepid {
+                    side.check_source(case.state)?;
+                }
+                Ok(value)
+            });
             samples.push(value.with_context(|| format!("{} on {}", case.name, side.name()))?);
         }
     }

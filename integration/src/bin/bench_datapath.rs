@@ -10,10 +10,12 @@ use integration::bench::record::{keep, show};
 use integration::scene::Scene;
 
 fn main() -> Result<()> {
-    let path = std::env::args_os().nth(1);
-    let path = path.context("usage: bench_datapath FILE; hint: target/bench/datapath.jsonl")?;
+    let mut args = std::env::args().skip(1);
+    let path = args.next();
+    let path = path.context("usage: bench_datapath FILE [CASE]...; hint: target/bench/datapath.jsonl")?;
+    let wanted: Vec<String> = args.collect();
     let scene = Arc::new(Scene::create()?);
-    let records = run(&scene, &mut std::io::stderr())?;
+    let records = run(&scene, &wanted, &mut std::io::stderr())?;
     show(&records, &mut std::io::stdout())?;
     keep(&records, Path::new(&path))
 }
