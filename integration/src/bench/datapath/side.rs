@@ -16,8 +16,9 @@ use crate::node::{Node, Settings};
 use crate::process;
 use crate::scene::Scene;
 
-/// One part in so many may be elsewhere than a state says: pages that another process holds for a moment.
-const STRAY_SHARE: u64 = 50;
+/// One part in so many may be elsewhere than a state says: pages that somebody holds for a moment, or that the kernel
+/// reclaims before their time.
+const STRAY_SHARE: u64 = 20;
 /// Unit of `st_blocks`.
 const BLOCK_LEN: u64 = 512;
 
