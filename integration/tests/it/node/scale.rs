@@ -179,7 +179,14 @@ fn one_after_the_other(tier: &'static str) {
     say(&format!(
         "{tier}: {count} images one after the other: heap {heap_before} KiB, then {heap_after}"
     ));
-    assert_eq!(before, after, "descriptors and mounts");
+    // Idle connections to the registry may have closed meanwhile; nothing may have been added.
+    assert!(
+        after.0 <= before.0,
+        "descriptors: {} before, {} after",
+        before.0,
+        after.0
+    );
+    assert_eq!(before.1, after.1, "mounts");
     assert!(
         heap_after <= heap_before + LEAK_KIB,
         "{heap_before} KiB, then {heap_after}"
