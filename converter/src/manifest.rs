@@ -41,7 +41,7 @@ pub(crate) fn config(source: &Value, layers: &[DataLayer], bootstrap_diff_id: &s
 /// the source's does not tell steps from layers, nothing can be marked.
 fn history(source: Option<&Vec<Value>>, layers: &[DataLayer]) -> Value {
     let mut steps = source.cloned().unwrap_or_default();
-    let has_layer = |step: &&mut Value| step["empty_layer"].as_bool() != Some(true);
+    let has_layer = |step: &&mut Value| step.is_object() && step["empty_layer"].as_bool() != Some(true);
     if steps.iter_mut().filter(has_layer).count() == layers.len() {
         let with_layer = steps.iter_mut().filter(has_layer);
         for (step, _) in with_layer.zip(layers).filter(|(_, layer)| layer.blob.is_none()) {

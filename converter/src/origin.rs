@@ -118,7 +118,8 @@ impl Origin {
 pub(crate) async fn config(source: &ImageSource, manifest: &ImageManifest) -> Result<Value, Error> {
     let descriptor = manifest.config();
     let bytes = source.small_blob(descriptor, CONFIG_LEN_MAX).await?;
-    parse(&format!("config {}", descriptor.digest()), &bytes)
+    let members: serde_json::Map<String, Value> = parse(&format!("config {}", descriptor.digest()), &bytes)?;
+    Ok(Value::Object(members))
 }
 
 /// A manifest that names one platform only is still the wrong one if another was asked for.

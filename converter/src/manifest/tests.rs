@@ -31,6 +31,13 @@ fn the_config_keeps_what_it_had_and_gets_the_new_layers() {
 }
 
 #[test]
+fn a_step_that_is_no_object_is_no_layer() {
+    let source = json!({"history": ["a step"]});
+    let config = config(&source, &[layer(None)], "sha256:boot");
+    assert_eq!(config["history"][0], "a step");
+}
+
+#[test]
 fn a_history_that_does_not_fit_is_left_alone() {
     let source = json!({"history": [{"created_by": "squashed"}]});
     let config = config(&source, &[layer(None), layer(Some("sha256:blob"))], "sha256:boot");
