@@ -47,23 +47,26 @@ fn path(dir: &TempDir, name: &str) -> std::path::PathBuf {
     dir.path().join("v1/0f").join("0f".repeat(32)).join(name)
 }
 
+/// The blob in a cache that was just opened.
+fn blob_in(dir: &tempfile::TempDir) -> Arc<Blob> {
+    Cache::open(dir.path(), CacheLimits::default())
+        .unwrap()
+        .blob(&shape())
+}
+
 #[test]
 fn what_is_stored_is_read_and_the_next_process_has_to_check_it() {
     let dir = tempfile::tempdir().unwrap();
     let chunk = verified(1, 1, 7);
     {
-        let blob = Cache::open(dir.path(), CacheLimits::default())
-            .unwrap()
-            .blob(&shape());
+        let blob = blob_in(&dir);
         assert_eq!(blob.standing(chunk.chunk()), Standing::Absent);
         blob.store(&chunk);
         assert_eq!(blob.standing(chunk.chunk()), Standing::Ready);
         assert_eq!(content(&blob, &chunk), chunk.content());
         assert_eq!(blob.local_len(), u64::from(CHUNK));
     }
-    let blob = Cache::open(dir.path(), CacheLimits::default())
-        .unwrap()
-        .blob(&shape());
+    let blob = blob_in(&dir);
     assert_eq!(blob.standing(chunk.chunk()), Standing::Recorded);
     assert_eq!(blob.local_len(), u64::from(CHUNK));
     blob.promote(&recheck(chunk.chunk(), Digester::Sha256, content(&blob, &chunk)).unwrap());
@@ -74,30 +77,21 @@ fn what_is_stored_is_read_and_the_next_process_has_to_check_it() {
 fn a_rejected_chunk_is_gone_for_the_next_process_too() {
     let dir = tempfile::tempdir().unwrap();
     let chunk = verified(1, 1, 7);
-    Cache::open(dir.path(), CacheLimits::default())
-        .unwrap()
-        .blob(&shape())
-        .store(&chunk);
+    blob_in(&dir).store(&chunk);
     {
-        let blob = Cache::open(dir.path(), CacheLimits::default())
-            .unwrap()
-            .blob(&shape());
+        let blob = blob_in(&dir);
         blob.reject(chunk.chunk());
         assert_eq!(blob.standing(chunk.chunk()), Standing::Absent);
         assert_eq!(blob.local_len(), 0);
     }
-    let blob = Cache::open(dir.path(), CacheLimits::default())
-        .unwrap()
-        .blob(&shape());
+    let blob = blob_in(&dir);
     assert_eq!(blob.standing(chunk.chunk()), Standing::Absent);
 }
 
 #[test]
 fn an_image_that_says_otherwise_neither_reads_nor_overwrites() {
     let dir = tempfile::tempdir().unwrap();
-    let blob = Cache::open(dir.path(), CacheLimits::default())
-        .unwrap()
-        .blob(&shape());
+    let blob = blob_in(&dir);
     let honest = verified(1, 1, 7);
     blob.store(&honest);
     let other_content = verified(1, 1, 9);
@@ -116,9 +110,7 @@ fn an_image_that_says_otherwise_neither_reads_nor_overwrites() {
 #[test]
 fn places_outside_the_file_are_barred() {
     let dir = tempfile::tempdir().unwrap();
-    let blob = Cache::open(dir.path(), CacheLimits::default())
-        .unwrap()
-        .blob(&shape());
+    let blob = blob_in(&dir);
     let mut chunk = *verified(1, 1, 7).chunk();
     for offset in [4 * u64::from(CHUNK), u64::MAX, u64::MAX - 4096] {
         chunk.uncompressed.offset = offset;
@@ -134,9 +126,7 @@ fn places_outside_the_file_are_barred() {
 #[test]
 fn a_lost_chunk_can_be_stored_again_and_its_place_stays_its_own() {
     let dir = tempfile::tempdir().unwrap();
-    let blob = Cache::open(dir.path(), CacheLimits::default())
-        .unwrap()
-        .blob(&shape());
+    let blob = blob_in(&dir);
     let chunk = verified(1, 1, 7);
     blob.store(&chunk);
     blob.lose(chunk.chunk());
@@ -170,14 +160,9 @@ fn damaged_files_are_remade() {
     ];
     for damage in damages {
         let dir = tempfile::tempdir().unwrap();
-        Cache::open(dir.path(), CacheLimits::default())
-            .unwrap()
-            .blob(&shape())
-            .store(&chunk);
+        blob_in(&dir).store(&chunk);
         damage(&dir);
-        let blob = Cache::open(dir.path(), CacheLimits::default())
-            .unwrap()
-            .blob(&shape());
+        let blob = blob_in(&dir);
         assert_eq!(blob.standing(chunk.chunk()), Standing::Absent);
         blob.store(&chunk);
         assert_eq!(content(&blob, &chunk), chunk.content());
@@ -191,15 +176,10 @@ fn what_a_symlink_names_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let foreign = dir.path().join("foreign");
         std::fs::write(&foreign, b"not of the cache").unwrap();
-        Cache::open(dir.path(), CacheLimits::default())
-            .unwrap()
-            .blob(&shape())
-            .store(&chunk);
+        blob_in(&dir).store(&chunk);
         std::fs::remove_file(path(&dir, name)).unwrap();
         std::os::unix::fs::symlink(&foreign, path(&dir, name)).unwrap();
-        let blob = Cache::open(dir.path(), CacheLimits::default())
-            .unwrap()
-            .blob(&shape());
+        let blob = blob_in(&dir);
         assert_eq!(blob.standing(chunk.chunk()), Standing::Barred, "{name}");
         blob.store(&chunk);
         assert_eq!(std::fs::read(&foreign).unwrap(), b"not of the cache", "{name}");
@@ -211,9 +191,7 @@ fn evicted_chunks_are_absent_for_good_and_take_no_space() {
     let dir = tempfile::tempdir().unwrap();
     let chunks: Vec<_> = (0..4).map(|index| verified(index, index.into(), 7)).collect();
     {
-        let blob = Cache::open(dir.path(), CacheLimits::default())
-            .unwrap()
-            .blob(&shape());
+        let blob = blob_in(&dir);
         chunks.iter().for_each(|chunk| blob.store(chunk));
         let before = blob.disk_len();
         assert_eq!(blob.evict(&blob.extents()), 4 * u64::from(CHUNK));
@@ -227,9 +205,7 @@ fn evicted_chunks_are_absent_for_good_and_take_no_space() {
         blob.store(&chunks[2]);
         assert_eq!(content(&blob, &chunks[2]), chunks[2].content());
     }
-    let blob = Cache::open(dir.path(), CacheLimits::default())
-        .unwrap()
-        .blob(&shape());
+    let blob = blob_in(&dir);
     let standings: Vec<_> = chunks.iter().map(|chunk| blob.standing(chunk.chunk())).collect();
     use Standing::{Absent, Recorded};
     assert_eq!(standings, [Absent, Absent, Recorded, Absent]);
@@ -238,9 +214,7 @@ fn evicted_chunks_are_absent_for_good_and_take_no_space() {
 #[test]
 fn what_somebody_else_may_read_is_not_evicted() {
     let dir = tempfile::tempdir().unwrap();
-    let blob = Cache::open(dir.path(), CacheLimits::default())
-        .unwrap()
-        .blob(&shape());
+    let blob = blob_in(&dir);
     let chunk = verified(1, 1, 7);
     blob.store(&chunk);
     let pin = blob.pin().unwrap();
@@ -284,9 +258,7 @@ fn account() -> Arc<Account> {
 fn readers_never_see_holes_while_chunks_come_and_go() {
     const ROUNDS: u32 = 2_000;
     let dir = tempfile::tempdir().unwrap();
-    let blob = Cache::open(dir.path(), CacheLimits::default())
-        .unwrap()
-        .blob(&shape());
+    let blob = blob_in(&dir);
     let chunks: Vec<_> = (0..4).map(|index| verified(index, index.into(), 7)).collect();
     let is_over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -13,7 +13,7 @@ use super::*;
 use crate::fixture::{Builder, CHUNK_LEN, FakeSource, Fixture, mode, noise};
 
 /// Tells a child which folder it works in.
-const DIR: &str = "SLIPWAY_TEST_DIR";
+pub(super) const DIR: &str = "SLIPWAY_TEST_DIR";
 
 /// A child that serves `<dir>/bootstrap` at `<dir>/mnt`. Dropping it kills it and clears its mount.
 struct Serving {
@@ -56,21 +56,11 @@ impl Drop for Serving {
 fn serve_until_killed() {
     let dir = PathBuf::from(std::env::var_os(DIR).expect("run by another test"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config = ServerConfig {
-        mountpoint: dir.join("mnt"),
-        cache_dir: dir.join("cache"),
-        cache_limits: CacheLimits::default(),
-        erofs_dir: dir.join("erofs"),
-        data_path: DataPath::Auto,
-        threads: 2,
-        read_deadline: DEADLINE,
-    };
-    let blob = std::fs::read(dir.join("blob")).unwrap();
-    let id = std::fs::read_to_string(dir.join("id")).unwrap();
+    let config = config_in(&dir, DataPath::Auto);
     let image = ImageSpec {
         id: ImageId(1),
         bootstrap: dir.join("bootstrap"),
-        source: FakeSource::of([(id, blob.into())].into()),
+        source: source_in(&dir),
     };
     let _server = Server::mount_image(&config, runtime.handle().clone(), image).unwrap();
     loop {
@@ -79,11 +69,31 @@ fn serve_until_killed() {
 }
 
 /// Puts what a child serves into its folder.
-fn lay_out(fixture: &Fixture) -> &Path {
+pub(super) fn lay_out(fixture: &Fixture) -> &Path {
     let dir = fixture.dir.path();
     std::fs::write(dir.join("blob"), &fixture.blob).unwrap();
     std::fs::write(dir.join("id"), &fixture.blob_id).unwrap();
     dir
+}
+
+/// How a child serves from its folder.
+pub(super) fn config_in(dir: &Path, data_path: DataPath) -> ServerConfig {
+    ServerConfig {
+        mountpoint: dir.join("mnt"),
+        cache_dir: dir.join("cache"),
+        cache_limits: CacheLimits::default(),
+        erofs_dir: dir.join("erofs"),
+        data_path,
+        threads: 2,
+        read_deadline: DEADLINE,
+    }
+}
+
+/// The source of what [`lay_out`] put into a child's folder.
+pub(super) fn source_in(dir: &Path) -> Arc<FakeSource> {
+    let blob = std::fs::read(dir.join("blob")).unwrap();
+    let id = std::fs::read_to_string(dir.join("id")).unwrap();
+    FakeSource::of([(id, blob.into())].into())
 }
 
 #[test]

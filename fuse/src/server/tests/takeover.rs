@@ -230,15 +230,7 @@ fn an_image_that_the_next_server_does_not_know_gives_errors() {
 fn unknown_features_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config = ServerConfig {
-        mountpoint: dir.path().join("mnt"),
-        cache_dir: dir.path().join("cache"),
-        cache_limits: CacheLimits::default(),
-        erofs_dir: dir.path().join("erofs"),
-        data_path: DataPath::Fuse,
-        threads: 1,
-        read_deadline: DEADLINE,
-    };
+    let config = super::child::config_in(dir.path(), DataPath::Fuse);
     let server = Server::prepare(&config, runtime.handle().clone()).unwrap();
     let connection = Connection {
         device: (0, 1),

@@ -12,12 +12,10 @@ use rustix::net::{
 };
 use serde_json::{Value, json};
 
+use super::super::child::{DIR, config_in, lay_out, source_in};
 use super::super::*;
 use crate::Connection;
-use crate::fixture::{FakeSource, Fault, Fixture};
-
-/// Tells a child which folder it works in.
-const DIR: &str = "SLIPWAY_TEST_DIR";
+use crate::fixture::{Fault, Fixture};
 
 /// Longest message between test and child, in bytes.
 const MESSAGE_LEN_MAX: usize = 4096;
@@ -90,9 +88,7 @@ pub(super) struct Relay {
 impl Relay {
     /// Nothing runs yet.
     pub(super) fn new(fixture: &Fixture, data_path: DataPath) -> Self {
-        let dir = fixture.dir.path().to_owned();
-        std::fs::write(dir.join("blob"), &fixture.blob).unwrap();
-        std::fs::write(dir.join("id"), &fixture.blob_id).unwrap();
+        let dir = lay_out(fixture).to_owned();
         std::fs::create_dir_all(dir.join("mnt")).unwrap();
         Relay {
             dir,
@@ -197,22 +193,13 @@ fn serve_in_turn() {
     let socket = stdin.as_fd();
     let (orders, device) = receive(socket).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config = ServerConfig {
-        mountpoint: dir.join("mnt"),
-        cache_dir: dir.join("cache"),
-        cache_limits: CacheLimits::default(),
-        erofs_dir: dir.join("erofs"),
-        data_path: match orders["erofs"].as_bool().unwrap() {
-            true => DataPath::Erofs,
-            false => DataPath::Fuse,
-        },
-        threads: 2,
-        read_deadline: DEADLINE,
+    let data_path = match orders["erofs"].as_bool().unwrap() {
+        true => DataPath::Erofs,
+        false => DataPath::Fuse,
     };
+    let config = config_in(&dir, data_path);
     let server = Server::prepare(&config, runtime.handle().clone()).unwrap();
-    let blob = std::fs::read(dir.join("blob")).unwrap();
-    let id = std::fs::read_to_string(dir.join("id")).unwrap();
-    let source = FakeSource::of([(id, blob.into())].into());
+    let source = source_in(&dir);
     let is_hanging = orders["hang"].as_bool().unwrap();
     if is_hanging {
         source.set(Fault::Hang);
