@@ -15,10 +15,11 @@ mod packing;
 mod place;
 mod printer;
 mod progress;
+mod signals;
 mod unpack;
 
 use failure::Interrupted;
-use printer::Printer;
+use printer::{Notes, Printer};
 
 /// How long threads that are in the middle of something may hold up the end. A file on a dead server never answers.
 const GRACE: Duration = Duration::from_secs(2);
@@ -30,12 +31,19 @@ const NEGATIVE: u8 = 1;
 /// An error.
 const FAILED: u8 = 2;
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0      done
+  1      check: the image is damaged or differs
+  2      an error; what is wrong and what helps is on standard error
+  128+N  ended by signal N";
+
 /// Converts OCI images so that nodes can start containers before their data has arrived, and reads what it made.
 ///
 /// Images are named as skopeo names them: docker://HOST/REPOSITORY:TAG (the default when no transport is given),
 /// oci:DIR or oci:DIR:TAG, oci-archive:FILE or oci-archive:FILE:TAG and, to read from, docker-archive:FILE.
 #[derive(Debug, Parser)]
-#[command(name = "slipway", version, max_term_width = 100)]
+#[command(name = "slipway", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -60,6 +68,17 @@ enum Command {
     Unpack(unpack::Args),
 }
 
+impl Command {
+    /// How what is told beside the result is to be written.
+    fn notes(&self) -> Notes {
+        match self {
+            Command::Convert(args) => args.notes(),
+            Command::Unpack(args) => args.notes(),
+            Command::Check(_) | Command::Hints(_) | Command::Inspect(_) | Command::Ls(_) => Notes::Text,
+        }
+    }
+}
+
 /// Runs the command and turns its end into an exit code.
 pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -73,14 +92,16 @@ pub(crate) fn main() -> ExitCode {
             };
         }
     };
-    let printer = Printer::new();
-    printer::log(cli.verbose);
+    let printer = Printer::new(cli.command.notes());
+    printer::log(cli.verbose, printer);
     let code = match run(cli.command, &printer) {
         Ok(code) => code,
         Err(error) if failure::is_closed_pipe(&error) => DONE,
         Err(error) => {
             failure::print(&printer, &error);
-            FAILED
+            error
+                .downcast_ref::<Interrupted>()
+                .map_or(FAILED, |interrupted| interrupted.by.exit_code())
         }
     };
     code.into()
@@ -90,15 +111,15 @@ fn run(command: Command, printer: &Printer) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let hint = match &command {
         Command::Convert(_) => Some("nothing was tagged; run the same command again"),
-        Command::Unpack(_) => Some("what was unpacked so far is incomplete; remove it"),
+        Command::Unpack(args) => args.unfinished(),
         Command::Check(_) | Command::Hints(_) | Command::Inspect(_) | Command::Ls(_) => None,
     };
     let code = runtime.block_on(async {
         // Dropping the command's future gives up everything that is not finished: no tag is written before the end.
         tokio::select! {
             code = execute(command, printer) => code,
-            signal = tokio::signal::ctrl_c() => {
-                Err(signal.map_or_else(anyhow::Error::from, |()| Interrupted { hint }.into()))
+            by = signals::ended() => {
+                Err(by.map_or_else(anyhow::Error::from, |by| Interrupted { by, hint }.into()))
             }
         }
     });

@@ -1,4 +1,4 @@
-//! What a conversion tells while it runs. Bars, lines and silence are made of these by the caller.
+//! What long work tells while it runs. Bars, lines and silence are made of these by the caller.
 
 /// Something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,18 @@ pub enum Event<'a> {
     },
     /// All layers are there; they are merged and the bootstrap is written.
     Merging,
+    /// An image is unpacked; so many bytes of contents will come.
+    Contents {
+        /// Bytes, uncompressed.
+        len: u64,
+    },
+    /// Contents came in.
+    ContentsRead {
+        /// Bytes since the last event, uncompressed.
+        len: u64,
+    },
+    /// All contents are there.
+    ContentsDone,
 }
 
 /// Takes events, from any thread, quickly.

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::manifest::{self, Part};
 use crate::opened::RafsImage;
 use crate::origin;
+use crate::progress::Observer;
 use crate::unpack::{self, Lost};
 
 mod layer;
@@ -65,12 +66,13 @@ pub async fn restore(
     image: RafsImage,
     target: &ImageTarget,
     compression: LayerCompression,
+    observer: Arc<dyn Observer>,
 ) -> Result<Restored, Error> {
     let image = Arc::new(image);
     let config = origin::config(&image.source, &image.found.manifest).await?;
     let (output, pieces) = mpsc::channel(OUTPUT_COUNT_MAX);
     let (layer, written) = Opening::to(compression, output);
-    let unpacking = unpack::unpack_layer(Arc::clone(&image), layer);
+    let unpacking = unpack::unpack_layer(Arc::clone(&image), layer, observer);
     let (unpacked, uploaded) = futures::join!(unpacking, upload(target, pieces));
     // In this order the cause comes before what it made fail: a target that is gone stops the writer.
     let upload = match (uploaded, &unpacked) {

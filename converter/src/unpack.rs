@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::error::Error;
 use crate::fetch;
 use crate::opened::RafsImage;
+use crate::progress::{Event, Observer};
 use crate::restore::Opening;
 use crate::walk::{Step, walk};
 
@@ -88,27 +89,37 @@ trait Sink {
 }
 
 /// Unpacks the whole image.
-pub async fn unpack(image: Arc<RafsImage>, destination: &Destination) -> Result<Unpacked, Error> {
+pub async fn unpack(
+    image: Arc<RafsImage>,
+    destination: &Destination,
+    observer: Arc<dyn Observer>,
+) -> Result<Unpacked, Error> {
     let destination = destination.clone();
-    unpack_to(image, move || {
+    let open = move || -> Result<Box<dyn Sink>, Error> {
         Ok(match destination {
             Destination::Folder(path) => Box::new(FolderSink::create(&path)?),
             Destination::Archive(path) => Box::new(ArchiveSink::create(&path)?),
             Destination::Stdout => Box::new(ArchiveSink::stdout()),
         })
-    })
-    .await
+    };
+    unpack_to(image, open, observer.as_ref()).await
 }
 
 /// Unpacks the whole image to a layer of another.
-pub(crate) async fn unpack_layer(image: Arc<RafsImage>, layer: Opening) -> Result<Unpacked, Error> {
-    unpack_to(image, move || Ok(Box::new(ArchiveSink::layer(layer)?))).await
+pub(crate) async fn unpack_layer(
+    image: Arc<RafsImage>,
+    layer: Opening,
+    observer: Arc<dyn Observer>,
+) -> Result<Unpacked, Error> {
+    let open = move || -> Result<Box<dyn Sink>, Error> { Ok(Box::new(ArchiveSink::layer(layer)?)) };
+    unpack_to(image, open, observer.as_ref()).await
 }
 
 /// `open` runs on the thread that writes.
 async fn unpack_to(
     image: Arc<RafsImage>,
     open: impl FnOnce() -> Result<Box<dyn Sink>, Error> + Send + 'static,
+    observer: &dyn Observer,
 ) -> Result<Unpacked, Error> {
     let corrupt = |source| Error::Bootstrap {
         place: "the image".to_owned(),
@@ -121,7 +132,7 @@ async fn unpack_to(
     let (sender, receiver) = mpsc::channel(CHUNK_COUNT_MAX);
     let for_writer = Arc::clone(&image);
     let writer = tokio::task::spawn_blocking(move || write(&for_writer, &steps, open()?, receiver));
-    let fetched = feed(image, chunks, sender).await;
+    let fetched = feed(image, chunks, sender, observer).await;
     let written = match writer.await {
         Ok(written) => written,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -154,7 +165,10 @@ async fn feed(
     image: Arc<RafsImage>,
     wanted: Vec<ChunkRef>,
     sender: mpsc::Sender<Bytes>,
+    observer: &dyn Observer,
 ) -> Result<(), Error> {
+    let len = wanted.iter().map(|chunk| u64::from(chunk.uncompressed.len)).sum();
+    observer.event(Event::Contents { len });
     let mut chunks = std::pin::pin!(fetch::fetch(Arc::clone(&image), wanted));
     while let Some(decoded) = chunks.next().await {
         let (chunk, content) = decoded?;
@@ -163,11 +177,14 @@ async fn feed(
             index: chunk.index,
             source,
         })?;
+        let len = content.len() as u64;
         if sender.send(content).await.is_err() {
             // The writer has given up and says why.
             return Ok(());
         }
+        observer.event(Event::ContentsRead { len });
     }
+    observer.event(Event::ContentsDone);
     Ok(())
 }
 

@@ -15,8 +15,8 @@ use rafs::hints::{Hints, TEXT_LEN_MAX};
 
 use super::DONE;
 use super::packing::Packing;
-use super::place::Access;
-use super::printer::{Printer, bytes};
+use super::place::{self, Access};
+use super::printer::{Notes, Printer, bytes};
 use super::progress::Progress;
 use super::unpack;
 
@@ -60,14 +60,36 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// An option that would have no effect.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} says how RAFS images are made, but SRC is one already and becomes a plain image")]
+pub(crate) struct RafsOption(&'static str);
+
+impl Args {
+    pub(crate) fn notes(&self) -> Notes {
+        self.progress.notes()
+    }
+
+    /// An option that was given and that says something of RAFS images alone.
+    fn rafs_option(&self) -> Option<&'static str> {
+        let of_packing = self.packing.rafs_option();
+        let pattern = (!self.prefetch_pattern.is_empty()).then_some("--prefetch-pattern");
+        let list = self.prefetch_file.as_ref().map(|_| "--prefetch-file");
+        let jobs = self.jobs.map(|_| "--jobs");
+        of_packing.or(pattern).or(list).or(jobs)
+    }
+}
+
 pub(crate) async fn run(args: Args, printer: &Printer) -> anyhow::Result<u8> {
     let access = |creds: &Option<Login>| {
         let creds = creds.as_ref().or(args.access.creds.as_ref());
         args.access.options_with(creds)
     };
-    let source = ImageSource::open(&args.source, &access(&args.src_creds)).await?;
+    let source = place::open(&args.source, &access(&args.src_creds)).await?;
+    let is_rafs = restore::is_rafs(&source, args.platform.as_ref()).await;
+    let is_rafs = is_rafs.map_err(|error| place::explain(error.into(), &args.source))?;
     let target = ImageTarget::create(&args.target, &access(&args.dest_creds)).await?;
-    if restore::is_rafs(&source, args.platform.as_ref()).await? {
+    if is_rafs {
         return back(source, target, &args, printer).await;
     }
     let processors = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
@@ -75,7 +97,7 @@ pub(crate) async fn run(args: Args, printer: &Printer) -> anyhow::Result<u8> {
         platform: args.platform,
         chunks: args.packing.chunks()?,
         prefetch: prefetch(args.prefetch_file.as_deref(), args.prefetch_pattern)?,
-        layer_bootstraps: args.packing.layer_bootstraps,
+        layer_bootstraps: args.packing.layer_bootstraps(),
         jobs: args.jobs.unwrap_or(processors).get(),
     };
     let observer = args.progress.observer(*printer);
@@ -110,9 +132,13 @@ async fn back(
     args: &Args,
     printer: &Printer,
 ) -> anyhow::Result<u8> {
+    if let Some(option) = args.rafs_option() {
+        return Err(RafsOption(option).into());
+    }
     let compression = args.packing.layer()?;
     let image = RafsImage::open(source, &args.source.to_string(), args.platform.as_ref()).await?;
-    let restored = restore::restore(image, &target, compression).await?;
+    let observer = args.progress.observer(*printer);
+    let restored = restore::restore(image, &target, compression, observer).await?;
     target.finish().await?;
     unpack::warn(&restored.lost, printer);
     if args.json {

@@ -1,16 +1,24 @@
 //! How errors are told: one line with its causes, then what to do next.
 
+use std::borrow::Cow;
+
 use converter::Error;
 use converter::error::{LayerError, Refusal};
 
 use rafs::hints::HintsError;
 
+use super::convert::RafsOption;
+use super::place::TakenForRegistry;
 use super::printer::Printer;
+use super::signals::Ended;
+use super::unpack::Compressed;
 
-/// The user pressed Ctrl-C.
+/// A signal ended the command.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("interrupted")]
+#[error("interrupted by {}", by.name)]
 pub(crate) struct Interrupted {
+    /// Which.
+    pub(crate) by: Ended,
     /// What the command leaves behind, or does not.
     pub(crate) hint: Option<&'static str>,
 }
@@ -28,10 +36,7 @@ pub(crate) fn print(printer: &Printer, error: &anyhow::Error) {
             text.push_str(&cause);
         }
     }
-    printer.note(&format!("error: {}", text.replace('\n', " ")));
-    if let Some(hint) = hint(error) {
-        printer.note(&format!("hint: {hint}"));
-    }
+    printer.failure(&text.replace('\n', " "), hint(error).as_deref());
 }
 
 /// The reader of our output has gone, as `head` does: no error.
@@ -48,19 +53,27 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     written.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn hint(error: &anyhow::Error) -> Option<&'static str> {
+fn hint(error: &anyhow::Error) -> Option<Cow<'static, str>> {
     if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
-        return interrupted.hint;
+        return interrupted.hint.map(Cow::Borrowed);
     }
     if error.downcast_ref::<HintsError>().is_some() {
-        return Some("hints are JSON: {\"version\":\"v1\",\"files\":[{\"path\":\"/usr/bin/tool\"}]}");
+        return Some("hints are JSON: {\"version\":\"v1\",\"files\":[{\"path\":\"/usr/bin/tool\"}]}".into());
     }
-    error
-        .chain()
-        .find_map(|cause| match cause.downcast_ref::<Error>() {
-            Some(error) => hint_of(error),
-            None => None,
-        })
+    if let Some(taken) = error.downcast_ref::<TakenForRegistry>() {
+        return Some(taken.hint().into());
+    }
+    if error.downcast_ref::<RafsOption>().is_some() {
+        return Some("leave it out; --compressor chooses gzip (nothing given), zstd or none for the layer".into());
+    }
+    if error.downcast_ref::<Compressed>().is_some() {
+        return Some("write the archive to standard output and compress it: slipway unpack IMG - | gzip".into());
+    }
+    let causes = error.chain();
+    causes
+        .filter_map(|cause| cause.downcast_ref::<Error>())
+        .find_map(hint_of)
+        .map(Cow::Borrowed)
 }
 
 const PLATFORM_HINT: &str = "choose one with --platform OS/ARCH[/VARIANT]";

@@ -14,6 +14,8 @@ const ZSTD_LEVEL_DEFAULT: i32 = 3;
 const ZSTD_LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
 /// The format's range.
 const CHUNK_SIZES: std::ops::RangeInclusive<u64> = 4096..=16 << 20;
+/// What the ecosystem's tools take, too: few enough chunks to list, small enough to wait for one.
+const CHUNK_SIZE_DEFAULT: u32 = 1 << 20;
 /// Smaller batches would hold a handful of the files that they are for.
 const BATCH_SIZES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 20;
 
@@ -23,22 +25,22 @@ pub(crate) struct Packing {
     /// --flat].
     #[arg(long, value_name = "COMPRESSOR")]
     compressor: Option<Compression>,
-    /// Bytes per chunk: a power of two from 4KiB to 16MiB.
-    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = chunk_size)]
-    chunk_size: u32,
-    /// Digests of chunks.
-    #[arg(long, value_name = "DIGESTER", default_value = "sha256")]
-    digester: DigesterName,
+    /// Bytes per chunk: a power of two from 4KiB to 16MiB [default: 1MiB].
+    #[arg(long, value_name = "SIZE", value_parser = chunk_size)]
+    chunk_size: Option<u32>,
+    /// Digests of chunks [default: sha256].
+    #[arg(long, value_name = "DIGESTER")]
+    digester: Option<DigesterName>,
     /// Compress files smaller than half of SIZE together, SIZE bytes at a time: a power of two from 64KiB to the
-    /// chunk size, or 0 to compress every file alone.
-    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = batch_size)]
-    batch_size: u32,
+    /// chunk size, or 0 to compress every file alone [default: 0].
+    #[arg(long, value_name = "SIZE", value_parser = batch_size)]
+    batch_size: Option<u32>,
     /// Store chunks uncompressed and aligned, so that blobs can be used as block devices.
-    #[arg(long, conflicts_with = "batch_size")]
+    #[arg(long)]
     flat: bool,
     /// Put a bootstrap of the layer alone into each blob, for tools that merge or unpack single layers.
     #[arg(long)]
-    pub(crate) layer_bootstraps: bool,
+    layer_bootstraps: bool,
 }
 
 /// A digest function by the name that the ecosystem's tools use.
@@ -68,23 +70,25 @@ impl Packing {
         };
         let compression = self.compressor.unwrap_or(if self.flat { none } else { zstd });
         let is_plain = compression.compressor == Compressor::None;
-        let layout = match (self.flat, self.batch_size) {
-            (true, _) if !is_plain => anyhow::bail!("--flat needs --compressor none"),
-            (true, _) => Layout::Flat,
+        let chunk_size = self.chunk_size.unwrap_or(CHUNK_SIZE_DEFAULT);
+        let layout = match (self.flat, self.batch_size.unwrap_or(0)) {
+            (true, 0) if is_plain => Layout::Flat,
+            (true, 0) => anyhow::bail!("--flat needs --compressor none"),
+            (true, _) => anyhow::bail!("--batch-size cannot be used with --flat: batches are compressed"),
             (false, 0) => Layout::Single,
             (false, _) if is_plain => anyhow::bail!("--batch-size needs a compressor"),
-            (false, size) if size > self.chunk_size => {
-                anyhow::bail!("--batch-size is larger than --chunk-size")
-            }
+            (false, size) if size > chunk_size => anyhow::bail!(
+                "--batch-size is {size} bytes, which is more than --chunk-size with {chunk_size}"
+            ),
             (false, size) => Layout::Batched { size },
         };
         Ok(ChunkOptions {
             blob: BlobOptions {
-                chunk_size: self.chunk_size,
+                chunk_size,
                 compressor: compression.compressor,
                 digester: match self.digester {
-                    DigesterName::Sha256 => Digester::Sha256,
-                    DigesterName::Blake3 => Digester::Blake3,
+                    None | Some(DigesterName::Sha256) => Digester::Sha256,
+                    Some(DigesterName::Blake3) => Digester::Blake3,
                 },
             },
             level: compression.level,
@@ -94,6 +98,24 @@ impl Packing {
 }
 
 impl Packing {
+    /// Whether each blob gets a bootstrap of its own.
+    pub(crate) fn layer_bootstraps(&self) -> bool {
+        self.layer_bootstraps
+    }
+
+    /// An option that was given and that says something of RAFS images alone.
+    pub(crate) fn rafs_option(&self) -> Option<&'static str> {
+        [
+            (self.chunk_size.is_some(), "--chunk-size"),
+            (self.digester.is_some(), "--digester"),
+            (self.batch_size.is_some(), "--batch-size"),
+            (self.flat, "--flat"),
+            (self.layer_bootstraps, "--layer-bootstraps"),
+        ]
+        .into_iter()
+        .find_map(|(is_given, option)| is_given.then_some(option))
+    }
+
     /// The compression of a plain image's layer. Gzip if nothing was chosen: every runtime reads it.
     pub(crate) fn layer(&self) -> anyhow::Result<LayerCompression> {
         match self.compressor.map(|chosen| (chosen.compressor, chosen.level)) {
@@ -217,8 +239,8 @@ mod tests {
     fn choices_go_together_or_are_refused() {
         let packing = |compressor: Option<&str>, batch_size, flat| Packing {
             compressor: compressor.map(|text| text.parse().unwrap()),
-            chunk_size: 1 << 20,
-            digester: DigesterName::Blake3,
+            chunk_size: None,
+            digester: Some(DigesterName::Blake3),
             batch_size,
             flat,
             layer_bootstraps: false,
@@ -228,20 +250,21 @@ mod tests {
             assert_eq!(chunks.blob.digester, Digester::Blake3);
             Some((chunks.blob.compressor, chunks.layout))
         };
-        assert_eq!(layout(None, 0, false), Some((Compressor::Zstd, Layout::Single)));
-        assert_eq!(layout(None, 0, true), Some((Compressor::None, Layout::Flat)));
-        assert_eq!(
-            layout(Some("none"), 0, true),
-            Some((Compressor::None, Layout::Flat))
-        );
+        let flat = Some((Compressor::None, Layout::Flat));
+        let single = Some((Compressor::Zstd, Layout::Single));
+        assert_eq!(layout(None, None, false), single);
+        assert_eq!(layout(None, Some(0), false), single);
+        assert_eq!(layout(None, None, true), flat);
+        assert_eq!(layout(Some("none"), Some(0), true), flat);
         let size = 1 << 20;
         let batched = Layout::Batched { size };
         assert_eq!(
-            layout(Some("lz4"), size, false),
+            layout(Some("lz4"), Some(size), false),
             Some((Compressor::Lz4Block, batched))
         );
-        assert_eq!(layout(Some("zstd"), 0, true), None);
-        assert_eq!(layout(Some("none"), size, false), None);
-        assert_eq!(layout(None, size << 1, false), None);
+        assert_eq!(layout(Some("zstd"), None, true), None);
+        assert_eq!(layout(None, Some(size), true), None);
+        assert_eq!(layout(Some("none"), Some(size), false), None);
+        assert_eq!(layout(None, Some(size << 1), false), None);
     }
 }

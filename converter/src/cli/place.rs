@@ -61,8 +61,9 @@ impl Which {
 
     /// Fetches the parts of a RAFS image, sound or not.
     pub(crate) async fn fetch(&self, location: &Location) -> anyhow::Result<RafsParts> {
-        let source = ImageSource::open(location, &self.access.options()).await?;
-        Ok(RafsParts::fetch(source, &location.to_string(), self.platform.as_ref()).await?)
+        let source = open(location, &self.access.options()).await?;
+        let parts = RafsParts::fetch(source, &location.to_string(), self.platform.as_ref()).await;
+        parts.map_err(|error| explain(error.into(), location))
     }
 
     /// Opens the bootstrap of an image or file.
@@ -71,6 +72,51 @@ impl Which {
             Subject::File(path) => Ok(opened::open_file(path)?),
             Subject::Image(location) => Ok(self.open(location).await?.bootstrap),
         }
+    }
+}
+
+/// Opens an image.
+pub(crate) async fn open(location: &Location, options: &Options) -> anyhow::Result<ImageSource> {
+    let source = ImageSource::open(location, options).await;
+    source.map_err(|error| explain(error.into(), location))
+}
+
+/// A name without a transport is an image of a registry, even if there is a file of that name here.
+#[derive(Debug, thiserror::Error)]
+#[error("reading {location}")]
+pub(crate) struct TakenForRegistry {
+    location: Location,
+    path: PathBuf,
+}
+
+impl TakenForRegistry {
+    /// What the user may have meant.
+    pub(crate) fn hint(&self) -> String {
+        let path = self.path.display();
+        match self.path.is_dir() {
+            true => format!("for the layout in the folder {path} here write oci:{path}"),
+            false => format!("for the archive {path} here write oci-archive:{path} or docker-archive:{path}"),
+        }
+    }
+}
+
+/// Adds to the failure of an image of a registry that there is a file of that name, if there is one.
+pub(crate) fn explain(error: anyhow::Error, location: &Location) -> anyhow::Error {
+    let Location::Docker(reference) = location else {
+        return error;
+    };
+    let repository = &reference.repository;
+    let paths = [
+        repository.strip_prefix("library/").unwrap_or(repository).to_owned(),
+        format!("{}/{repository}", reference.host),
+    ];
+    let path = paths.into_iter().map(PathBuf::from).find(|path| path.exists());
+    match path {
+        Some(path) => error.context(TakenForRegistry {
+            location: location.clone(),
+            path,
+        }),
+        None => error,
     }
 }
 

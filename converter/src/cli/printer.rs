@@ -3,17 +3,29 @@
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
+
+/// How lines on standard error are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notes {
+    /// For people.
+    Text,
+    /// One JSON object a line, for programs: all of them.
+    Json,
+}
 
 /// The two streams and what is known of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Printer {
+    notes: Notes,
     is_terminal: bool,
 }
 
 impl Printer {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(notes: Notes) -> Self {
         Printer {
+            notes,
             is_terminal: io::stderr().is_terminal(),
         }
     }
@@ -36,14 +48,49 @@ impl Printer {
         Ok(self.data(&format!("{text}\n"))?)
     }
 
-    /// Anything else: to standard error. That it cannot be written is no reason to stop.
+    /// Anything else: to standard error.
     pub(crate) fn note(self, text: &str) {
+        match self.notes {
+            Notes::Text => self.line(text),
+            Notes::Json => self.event(&json!({"event": "note", "text": text})),
+        }
+    }
+
+    /// Why the command failed, and what to do next if that is known: to standard error.
+    pub(crate) fn failure(self, text: &str, hint: Option<&str>) {
+        match (self.notes, hint) {
+            (Notes::Json, hint) => self.event(&json!({"event": "error", "text": text, "hint": hint})),
+            (Notes::Text, None) => self.line(&format!("error: {text}")),
+            (Notes::Text, Some(hint)) => self.line(&format!("error: {text}\nhint: {hint}")),
+        }
+    }
+
+    /// A line for programs: to standard error.
+    pub(crate) fn event(self, event: &Value) {
+        self.line(&event.to_string());
+    }
+
+    /// That it cannot be written is no reason to stop.
+    fn line(self, text: &str) {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 }
 
+/// Log lines become notes.
+impl Write for Printer {
+    /// Takes whole lines, as the log writes them.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.note(String::from_utf8_lossy(bytes).trim_end());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Sends log lines to standard error. `SLIPWAY_LOG` says more exactly which.
-pub(crate) fn log(verbosity: u8) {
+pub(crate) fn log(verbosity: u8, printer: Printer) {
     let level = match verbosity {
         0 => "warn",
         1 => "info",
@@ -52,8 +99,8 @@ pub(crate) fn log(verbosity: u8) {
     let filter = EnvFilter::try_from_env("SLIPWAY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_writer(move || printer)
+        .with_ansi(printer.is_terminal && printer.notes == Notes::Text)
         .without_time()
         .with_target(false)
         .init();

@@ -9,7 +9,7 @@ use converter::progress::{Event, Observer, Silent};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::printer::{Printer, bytes};
+use super::printer::{Notes, Printer, bytes};
 
 /// How to show progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -25,6 +25,14 @@ pub(crate) enum Progress {
 }
 
 impl Progress {
+    /// How everything else on the same stream is to be written.
+    pub(crate) fn notes(self) -> Notes {
+        match self {
+            Progress::Json => Notes::Json,
+            Progress::Auto | Progress::Plain | Progress::None => Notes::Text,
+        }
+    }
+
     pub(crate) fn observer(self, printer: Printer) -> Arc<dyn Observer> {
         match self {
             Progress::Auto if printer.is_terminal() => Arc::new(Bars::new()),
@@ -98,7 +106,12 @@ impl Observer for Bars {
                     bar.finish_and_clear();
                 }
             }),
-            Event::Merging => self.total.finish_and_clear(),
+            Event::Merging | Event::ContentsDone => self.total.finish_and_clear(),
+            Event::Contents { len } => {
+                self.total.set_prefix("unpacking");
+                self.total.set_length(len);
+            }
+            Event::ContentsRead { len } => self.total.inc(len),
         }
     }
 }
@@ -120,11 +133,12 @@ impl Observer for Lines {
             Event::LayerStarted { layer, digest, len } => {
                 self.0.note(&format!("layer {layer}: {digest}, {}", bytes(len)));
             }
-            Event::LayerRead { .. } => {}
+            Event::LayerRead { .. } | Event::ContentsRead { .. } | Event::ContentsDone => {}
             Event::LayerDone { layer, blob_len } => {
                 self.0.note(&format!("layer {layer}: done, {}", bytes(blob_len)))
             }
             Event::Merging => self.0.note("merging"),
+            Event::Contents { len } => self.0.note(&format!("unpacking {}", bytes(len))),
         }
     }
 }
@@ -134,13 +148,13 @@ const READ_INTERVAL: Duration = Duration::from_millis(500);
 
 struct Json {
     printer: Printer,
-    /// Bytes read of each layer, and when that was last told.
-    read: Mutex<HashMap<usize, (u64, Option<Instant>)>>,
+    /// Bytes read of each layer, or of all contents, and when that was last told.
+    read: Mutex<HashMap<Option<usize>, (u64, Option<Instant>)>>,
 }
 
 impl Json {
     /// Counts, and says how many bytes were read so far if it is time to tell.
-    fn count(&self, layer: usize, len: u64) -> Option<u64> {
+    fn count(&self, layer: Option<usize>, len: u64) -> Option<u64> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let (total, told) = read.entry(layer).or_default();
         *total += len;
@@ -161,7 +175,7 @@ impl Observer for Json {
             Event::LayerStarted { layer, digest, len } => {
                 json!({"event": "layer_started", "layer": layer, "digest": digest, "len": len})
             }
-            Event::LayerRead { layer, len } => match self.count(layer, len) {
+            Event::LayerRead { layer, len } => match self.count(Some(layer), len) {
                 Some(read_len) => json!({"event": "layer_read", "layer": layer, "read_len": read_len}),
                 None => return,
             },
@@ -169,7 +183,13 @@ impl Observer for Json {
                 json!({"event": "layer_done", "layer": layer, "blob_len": blob_len})
             }
             Event::Merging => json!({"event": "merging"}),
+            Event::Contents { len } => json!({"event": "contents", "len": len}),
+            Event::ContentsRead { len } => match self.count(None, len) {
+                Some(read_len) => json!({"event": "contents_read", "read_len": read_len}),
+                None => return,
+            },
+            Event::ContentsDone => json!({"event": "contents_done"}),
         };
-        self.printer.note(&line.to_string());
+        self.printer.event(&line);
     }
 }

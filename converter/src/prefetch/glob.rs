@@ -1,6 +1,5 @@
 //! Patterns of paths: `*` and `?` within a component, `**` for any number of components.
 
-use std::convert::Infallible;
 use std::str::FromStr;
 
 /// A pattern of absolute paths. Without wildcards it is a path.
@@ -8,15 +7,18 @@ use std::str::FromStr;
 pub struct Glob(Vec<Vec<u8>>);
 
 impl FromStr for Glob {
-    type Err = Infallible;
+    type Err = &'static str;
 
     /// A leading slash may be left out; `/` alone is the root.
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Glob(
-            crate::name::components(text.as_bytes())
-                .map(<[u8]>::to_vec)
-                .collect(),
-        ))
+    ///
+    /// # Errors
+    /// When there is nothing: a variable that was not set would otherwise mean the whole image.
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        if text.is_empty() {
+            return Err("the pattern is empty; / stands for the whole image");
+        }
+        let components = crate::name::components(text.as_bytes());
+        Ok(Glob(components.map(<[u8]>::to_vec).collect()))
     }
 }
 
@@ -110,6 +112,11 @@ mod tests {
         ] {
             assert_eq!(matches(glob, path), expected, "{glob} {path}");
         }
+    }
+
+    #[test]
+    fn nothing_is_no_pattern() {
+        assert!("".parse::<Glob>().is_err());
     }
 
     #[test]

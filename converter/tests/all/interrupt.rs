@@ -1,4 +1,4 @@
-//! Ctrl-C in the middle of a conversion.
+//! Signals in the middle of a conversion.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -9,7 +9,13 @@ use crate::archive::Layer;
 use crate::place::Place;
 
 #[test]
-fn ctrl_c_ends_a_conversion_that_hangs_and_tags_nothing() {
+fn signals_end_a_conversion_that_hangs_and_tag_nothing() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        interrupt(signal);
+    }
+}
+
+fn interrupt(signal: Signal) {
     let place = Place::new();
     place.image(&[Layer::default().file("f", b"f").bytes()]);
     // A layer that never comes: reading a pipe nobody writes to.
@@ -37,11 +43,12 @@ fn ctrl_c_ends_a_conversion_that_hangs_and_tags_nothing() {
         line.clear();
         assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "ended early");
     }
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    kill_process(Pid::from_child(&child), signal).unwrap();
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(2));
-    assert!(rest.contains("error: interrupted\nhint: "), "{rest}");
+    assert_eq!(child.wait().unwrap().code(), Some(128 + signal.as_raw()));
+    assert!(rest.contains("error: interrupted by SIG"), "{rest}");
+    assert!(rest.contains("\nhint: nothing was tagged"), "{rest}");
     assert!(!place.path("dst").join("index.json").exists());
     let left: Vec<_> = std::fs::read_dir(place.path("dst").join("blobs/sha256"))
         .into_iter()

@@ -23,10 +23,14 @@ pub(super) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a request that may be repeated is sent.
 const TRY_COUNT_MAX: u32 = 3;
+/// The same where much work would be lost. With the pauses this outlasts a registry's restart: 13 s on average.
+const STUBBORN_TRY_COUNT_MAX: u32 = 8;
 /// Pause before the first repetition; doubled for each further one, and varied.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// Longest `Retry-After` that is waited for here; longer waits are the caller's.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
+/// The same where much work would be lost. Registries limit requests by the minute.
+const STUBBORN_RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// One request.
 pub(super) struct Request {
@@ -89,6 +93,27 @@ pub(super) enum Patience {
     Full,
     /// Another host can do the same: one try, and a short one.
     Short,
+    /// Much work would be lost: it is repeated until a registry that restarts, or limits requests, is back.
+    Stubborn,
+}
+
+impl Patience {
+    /// How often a request that may be repeated is sent.
+    fn try_count_max(self) -> u32 {
+        match self {
+            Patience::Short => 1,
+            Patience::Full => TRY_COUNT_MAX,
+            Patience::Stubborn => STUBBORN_TRY_COUNT_MAX,
+        }
+    }
+
+    /// Longest `Retry-After` that is waited for.
+    fn retry_after_max(self) -> Duration {
+        match self {
+            Patience::Short | Patience::Full => RETRY_AFTER_MAX,
+            Patience::Stubborn => STUBBORN_RETRY_AFTER_MAX,
+        }
+    }
 }
 
 impl Client {
@@ -103,10 +128,13 @@ impl Client {
     /// Sends a request, again when that may help; the answer is a success.
     pub(super) async fn send(&self, request: &Request, patience: Patience) -> Result<Response, Error> {
         let mut pause = BACKOFF_FIRST;
-        let is_repeated = request.repeatable && patience == Patience::Full;
-        let mut tries_left = if is_repeated { TRY_COUNT_MAX } else { 1 };
+        let mut tries_left = if request.repeatable {
+            patience.try_count_max()
+        } else {
+            1
+        };
         let timeout = match patience {
-            Patience::Full => request.timeout,
+            Patience::Full | Patience::Stubborn => request.timeout,
             Patience::Short => request.timeout.min(SHORT_TIMEOUT),
         };
         loop {
@@ -116,7 +144,9 @@ impl Client {
                 Err(error) => error,
             };
             let wait = error.retry_after().unwrap_or(jittered(pause));
-            if tries_left == 0 || !error.is_retryable() || wait > RETRY_AFTER_MAX {
+            // Without Retry-After the wait is our own, and as long as we think right.
+            let is_too_long = error.retry_after().is_some_and(|wait| wait > patience.retry_after_max());
+            if tries_left == 0 || !error.is_retryable() || is_too_long {
                 return Err(error);
             }
             tracing::debug!(%error, ?wait, "request is repeated");

@@ -110,7 +110,7 @@ impl Repository {
         request.body = Some(bytes);
         request.timeout = UPLOAD_TIMEOUT;
         let request = request.header(CONTENT_TYPE, media_type.as_ref())?;
-        self.client().send(&request, Patience::Full).await.map(drop)
+        self.client().send(&request, Patience::Stubborn).await.map(drop)
     }
 
     /// A whole blob; the stream ends in an error when length or digest are not those of `descriptor`.

@@ -124,7 +124,7 @@ impl Upload {
             .request(Method::PUT, location, Some(rest))
             .header(CONTENT_TYPE, OCTETS)?;
         request.repeatable = repeatable;
-        match self.repository.client().send(&request, Patience::Full).await {
+        match self.repository.client().send(&request, Patience::Stubborn).await {
             Ok(_) => Ok(()),
             // The answer may be lost when the blob is not.
             Err(_) if matches!(self.repository.has_blob(expected).await, Ok(true)) => Ok(()),
@@ -160,7 +160,7 @@ impl Upload {
         let mut request = Request::new(Method::POST, path, Access::Push, self.what());
         // An empty body makes clients say so; some proxies refuse a POST without a length.
         request.body = Some(Bytes::new());
-        let response = self.repository.client().send(&request, Patience::Full).await?;
+        let response = self.repository.client().send(&request, Patience::Stubborn).await?;
         self.location_of(&response)
     }
 
@@ -196,7 +196,7 @@ impl Upload {
             let request = self.request(Method::PATCH, location.clone(), Some(chunk.clone()));
             let request = request.header(CONTENT_TYPE, OCTETS)?;
             let request = request.header(CONTENT_RANGE, &chunk_range(self.sent, chunk.len()))?;
-            let error = match self.repository.client().send(&request, Patience::Full).await {
+            let error = match self.repository.client().send(&request, Patience::Stubborn).await {
                 Ok(response) => {
                     self.location = Some(self.location_of(&response)?);
                     self.sent = end;
@@ -230,7 +230,7 @@ impl Upload {
         let response = self
             .repository
             .client()
-            .send(&request, Patience::Full)
+            .send(&request, Patience::Stubborn)
             .await
             .ok()?;
         let end = response

@@ -98,6 +98,21 @@ async fn a_small_blob_goes_in_one_piece_and_only_when_it_is_missing() {
 }
 
 #[tokio::test]
+async fn a_registry_that_restarts_costs_a_push_time_and_no_more() {
+    let received = Arc::new(Mutex::new(BytesMut::new()));
+    let stored = forgetful(&received, false);
+    // One failure more than reads are patient with.
+    let server = Server::start(move |seen: &Seen| match (seen.method.as_str(), seen.count) {
+        ("POST", 1..=3) => answer(503, &[], ""),
+        _ => stored(seen),
+    })
+    .await;
+    let repository = repository(&server.host, None);
+    repository.put_blob(Bytes::from_static(b"small")).await.unwrap();
+    assert_eq!(&*received.lock().unwrap(), b"small".as_slice());
+}
+
+#[tokio::test]
 async fn a_refused_push_is_told() {
     let denied = "{\"errors\": [{\"code\": \"DENIED\", \"message\": \"read only\"}]}";
     let server = Server::start(move |_| answer(403, &[], denied)).await;
