@@ -20,6 +20,7 @@ mod reference;
 mod source;
 mod stream;
 mod target;
+pub mod unfinished;
 
 pub use self::error::Error;
 pub use self::location::Location;

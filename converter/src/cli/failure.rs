@@ -9,7 +9,7 @@ use rafs::hints::HintsError;
 
 use super::convert::RafsOption;
 use super::place::TakenForRegistry;
-use super::printer::Printer;
+use super::printer::{Output, Printer};
 use super::signals::Ended;
 use super::unpack::Compressed;
 
@@ -25,30 +25,40 @@ pub(crate) struct Interrupted {
 
 /// Prints `error: ...: cause: cause` and, where we know what helps, `hint: ...`.
 pub(crate) fn print(printer: &Printer, error: &anyhow::Error) {
-    let mut text = String::new();
+    let (mut text, mut advice) = (String::new(), None);
     for cause in error.chain() {
         let cause = cause.to_string();
+        // Errors that are also logged bring their advice with them.
+        let (cause, with_it) = match cause.split_once("; hint: ") {
+            Some((cause, advice)) => (cause, Some(advice.to_owned())),
+            None => (cause.as_str(), None),
+        };
+        advice = advice.or(with_it);
         // Wrappers that say no more than their source are not repeated.
-        if !text.ends_with(&cause) {
+        if !text.ends_with(cause) {
             if !text.is_empty() {
                 text.push_str(": ");
             }
-            text.push_str(&cause);
+            text.push_str(cause);
         }
     }
-    printer.failure(&text.replace('\n', " "), hint(error).as_deref());
+    let hint = hint(error).or(advice.map(Cow::Owned));
+    printer.failure(&text.replace('\n', " "), hint.as_deref());
 }
 
 /// The reader of our output has gone, as `head` does: no error.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let written = match error.downcast_ref::<Error>() {
-        Some(Error::Io {
-            doing: "writing",
-            source,
-            ..
-        }) => Some(source),
-        Some(_) => None,
-        None => error.downcast_ref::<std::io::Error>(),
+    let written = match (error.downcast_ref::<Error>(), error.downcast_ref::<Output>()) {
+        (
+            Some(Error::Io {
+                doing: "writing",
+                source,
+                ..
+            }),
+            _,
+        ) => Some(source),
+        (_, Some(Output(source))) => Some(source),
+        _ => None,
     };
     written.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
@@ -64,10 +74,14 @@ fn hint(error: &anyhow::Error) -> Option<Cow<'static, str>> {
         return Some(taken.hint().into());
     }
     if error.downcast_ref::<RafsOption>().is_some() {
-        return Some("leave it out; --compressor chooses gzip (nothing given), zstd or none for the layer".into());
+        return Some(
+            "leave it out; --compressor chooses gzip (nothing given), zstd or none for the layer".into(),
+        );
     }
     if error.downcast_ref::<Compressed>().is_some() {
-        return Some("write the archive to standard output and compress it: slipway unpack IMG - | gzip".into());
+        return Some(
+            "write the archive to standard output and compress it: slipway unpack IMG - | gzip".into(),
+        );
     }
     let causes = error.chain();
     causes

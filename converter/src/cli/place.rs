@@ -107,7 +107,10 @@ pub(crate) fn explain(error: anyhow::Error, location: &Location) -> anyhow::Erro
     };
     let repository = &reference.repository;
     let paths = [
-        repository.strip_prefix("library/").unwrap_or(repository).to_owned(),
+        repository
+            .strip_prefix("library/")
+            .unwrap_or(repository)
+            .to_owned(),
         format!("{}/{repository}", reference.host),
     ];
     let path = paths.into_iter().map(PathBuf::from).find(|path| path.exists());

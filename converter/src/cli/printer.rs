@@ -22,6 +22,11 @@ pub(crate) struct Printer {
     is_terminal: bool,
 }
 
+/// Standard output takes no more.
+#[derive(Debug, thiserror::Error)]
+#[error("writing standard output")]
+pub(crate) struct Output(#[source] pub(crate) io::Error);
+
 impl Printer {
     pub(crate) fn new(notes: Notes) -> Self {
         Printer {
@@ -36,10 +41,11 @@ impl Printer {
     }
 
     /// Data: to standard output.
-    pub(crate) fn data(self, text: &str) -> io::Result<()> {
+    pub(crate) fn data(self, text: &str) -> Result<(), Output> {
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        out.flush()
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .map_err(Output)
     }
 
     /// Data as JSON: to standard output, with a newline at the end.

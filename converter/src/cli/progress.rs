@@ -146,23 +146,30 @@ impl Observer for Lines {
 /// Time between two lines about the same layer: programs want to see it move, not every packet.
 const READ_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How far something is.
+#[derive(Default)]
+struct Read {
+    len: u64,
+    told: Option<Instant>,
+}
+
 struct Json {
     printer: Printer,
     /// Bytes read of each layer, or of all contents, and when that was last told.
-    read: Mutex<HashMap<Option<usize>, (u64, Option<Instant>)>>,
+    read: Mutex<HashMap<Option<usize>, Read>>,
 }
 
 impl Json {
     /// Counts, and says how many bytes were read so far if it is time to tell.
     fn count(&self, layer: Option<usize>, len: u64) -> Option<u64> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let (total, told) = read.entry(layer).or_default();
-        *total += len;
-        let is_due = told.is_none_or(|told| told.elapsed() >= READ_INTERVAL);
+        let read = read.entry(layer).or_default();
+        read.len += len;
+        let is_due = read.told.is_none_or(|told| told.elapsed() >= READ_INTERVAL);
         if is_due {
-            *told = Some(Instant::now());
+            read.told = Some(Instant::now());
         }
-        is_due.then_some(*total)
+        is_due.then_some(read.len)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Unpacking to tar: ustar, with PAX records where ustar cannot say it. The same bytes for the same image.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use proto::image::unfinished;
 use rafs::tree::FileType;
 use tempfile::NamedTempFile;
 
@@ -46,11 +46,9 @@ impl ArchiveSink {
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
+        unfinished::sweep(parent);
         // Readable for all, as far as the user's mask says.
-        let file = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(parent)
-            .map_err(failed)?;
+        let file = unfinished::create_file(parent, 0o666).map_err(failed)?;
         Ok(Self::new(Output::New(file), path))
     }
 

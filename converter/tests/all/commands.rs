@@ -161,3 +161,106 @@ fn log_lines_have_no_colours_where_no_terminal_is() {
     assert!(told.contains("AUFS bookkeeping skipped"), "{told}");
     assert!(!told.contains('\x1b'), "{told:?}");
 }
+
+/// What a command that fails prints to standard error.
+fn failure(place: &Place, arguments: &[&str]) -> String {
+    let output = place.slipway().args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn options_that_would_have_no_effect_are_refused() {
+    let place = image();
+    let (source, target) = (place.oci("dst"), place.oci("plain"));
+    for option in [
+        &["--chunk-size", "1MiB"][..],
+        &["--digester", "sha256"],
+        &["--batch-size", "0"],
+        &["--flat"],
+        &["--layer-bootstraps"],
+        &["--prefetch-pattern", "/etc"],
+        &["--jobs", "1"],
+    ] {
+        let arguments = [
+            &["convert", &source, &target, "--platform", "linux/amd64"][..],
+            option,
+        ]
+        .concat();
+        let text = failure(&place, &arguments);
+        assert!(
+            text.contains(&format!("{} says how RAFS images are made", option[0])),
+            "{text}"
+        );
+        assert!(text.contains("\nhint: leave it out"), "{text}");
+    }
+    assert!(failure(&place, &["convert", &source, &target, "--prefetch-pattern", ""]).contains("empty"));
+}
+
+#[test]
+fn names_of_files_without_a_transport_are_explained() {
+    let place = image();
+    std::fs::write(place.path("image.tar"), "").unwrap();
+    for (name, advice) in [
+        ("dst", "hint: for the layout in the folder dst here write oci:dst"),
+        (
+            "image.tar",
+            "hint: for the archive image.tar here write oci-archive:image.tar",
+        ),
+    ] {
+        // A proxy that is not there: whatever the machine reaches, nobody is asked.
+        let mut command = place.slipway();
+        command
+            .env("HTTPS_PROXY", "http://127.0.0.1:1")
+            .args(["inspect", &format!("{name}:v1")]);
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            text.contains(&format!("reading docker://docker.io/library/{name}:v1: ")),
+            "{text}"
+        );
+        assert!(text.contains(advice), "{text}");
+    }
+}
+
+#[test]
+fn every_line_for_programs_is_json() {
+    let place = image();
+    let events = |arguments: &[&str]| -> Vec<String> {
+        let platform = ["--platform", "linux/amd64", "--progress", "json"];
+        let output = place.slipway().args(arguments).args(platform).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        let event = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["event"].as_str().unwrap().to_owned()
+        };
+        text.lines().map(event).collect()
+    };
+    let (source, target) = (place.oci("src"), place.oci("again"));
+    let converted = events(&["convert", &source, &target, "--prefetch-pattern", "/absent"]);
+    for event in ["found", "layer_started", "layer_done", "merging", "note"] {
+        assert!(
+            converted.iter().any(|known| known == event),
+            "{event}: {converted:?}"
+        );
+    }
+    let tar = place.path("x.tar").display().to_string();
+    let unpacked = events(&["unpack", &target, &tar]);
+    assert_eq!(unpacked.first().unwrap(), "contents");
+    assert_eq!(unpacked[unpacked.len() - 2..], ["contents_done", "note"]);
+    assert_eq!(events(&["convert", &place.oci("absent"), &target]), ["error"]);
+}
+
+#[test]
+fn a_full_output_is_named() {
+    let place = image();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_slipway"));
+    let arguments = ["inspect", &place.oci("dst"), "--platform", "linux/amd64"];
+    let output = command.args(arguments).stdout(full).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.starts_with("error: writing standard output: No space left"),
+        "{text}"
+    );
+}

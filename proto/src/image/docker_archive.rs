@@ -90,7 +90,9 @@ fn choose<'a>(entries: &'a [Entry], tag: Option<&str>, place: &str) -> Result<&'
     let Some(tag) = tag else {
         return match entries {
             [entry] => Ok(entry),
-            [] => Err(absent("an image".to_owned())),
+            [] => Err(Error::Empty {
+                place: place.to_owned(),
+            }),
             _ => Err(absent(format!(
                 "a single image: add a :REFERENCE, one of {}",
                 names(entries)

@@ -100,6 +100,12 @@ pub enum Error {
         /// Bytes there (of a body that is too long: bytes seen until that was clear).
         actual: u64,
     },
+    /// The layout or archive lists no image.
+    #[error("{place} holds no image")]
+    Empty {
+        /// The layout or archive.
+        place: String,
+    },
     /// Larger than this program is willing to hold or write.
     #[error("{what} is larger than the limit of {len_max} bytes")]
     TooLarge {
@@ -147,6 +153,7 @@ impl Error {
             | Self::Unauthorized { .. }
             | Self::Refused { .. }
             | Self::PlainHttp { .. }
+            | Self::Empty { .. }
             | Self::TooLarge { .. }
             | Self::Invalid { .. }
             | Self::ReadOnly { .. }

@@ -66,12 +66,14 @@ fn choose(index: &ImageIndex, tag: Option<&str>, place: &str) -> Result<Descript
         })
     };
     match (tag, entries.as_slice()) {
+        (_, []) => Err(Error::Empty {
+            place: place.to_owned(),
+        }),
         (Some(tag), _) => match entries.iter().find(|entry| name_of(entry) == Some(tag)) {
             Some(entry) => Ok(entry.clone()),
             None => absent(format!("image {tag:?} (there: {})", names(entries))),
         },
         (None, [entry]) => Ok(entry.clone()),
-        (None, []) => absent("an image".to_owned()),
         (None, _) => absent(format!("a single image: add a :TAG, one of {}", names(entries))),
     }
 }

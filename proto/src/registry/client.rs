@@ -145,7 +145,9 @@ impl Client {
             };
             let wait = error.retry_after().unwrap_or(jittered(pause));
             // Without Retry-After the wait is our own, and as long as we think right.
-            let is_too_long = error.retry_after().is_some_and(|wait| wait > patience.retry_after_max());
+            let is_too_long = error
+                .retry_after()
+                .is_some_and(|wait| wait > patience.retry_after_max());
             if tries_left == 0 || !error.is_retryable() || is_too_long {
                 return Err(error);
             }

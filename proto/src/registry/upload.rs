@@ -160,7 +160,11 @@ impl Upload {
         let mut request = Request::new(Method::POST, path, Access::Push, self.what());
         // An empty body makes clients say so; some proxies refuse a POST without a length.
         request.body = Some(Bytes::new());
-        let response = self.repository.client().send(&request, Patience::Stubborn).await?;
+        let response = self
+            .repository
+            .client()
+            .send(&request, Patience::Stubborn)
+            .await?;
         self.location_of(&response)
     }
 

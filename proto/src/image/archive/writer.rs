@@ -1,15 +1,13 @@
 //! Writing `oci-archive:` files: a layout is spooled beside the archive, and packed at the end.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-use tempfile::TempDir;
 
 use crate::image::Error;
 use crate::image::layout::writer::{Writer, persist};
 use crate::image::layout::{BLOBS, INDEX, MARKER};
+use crate::image::unfinished::{self, UnfinishedDir};
 
 /// Write buffer: large blobs are copied through it.
 const BUFFER_LEN: usize = 1 << 20;
@@ -19,7 +17,7 @@ const FILE_MODE: u32 = 0o644;
 /// An archive being written. Dropped unfinished, its spool is gone and an older archive is as it was.
 pub(crate) struct ArchiveWriter {
     path: PathBuf,
-    spool: TempDir,
+    spool: UnfinishedDir,
     layout: Writer,
 }
 
@@ -27,10 +25,11 @@ impl ArchiveWriter {
     /// Starts the spool, in the folder of `path` since that disk must hold the result anyway. Blocking.
     pub(crate) fn create(path: &Path) -> Result<Self, Error> {
         let folder = parent(path);
-        let spool = tempfile::Builder::new()
-            .prefix(".unfinished-")
-            .tempdir_in(folder)
-            .map_err(Error::file(folder))?;
+        unfinished::sweep(folder);
+        let spool = UnfinishedDir::create(folder).map_err(|source| Error::File {
+            path: folder.to_owned(),
+            source,
+        })?;
         let layout = Writer::create(spool.path())?;
         Ok(Self {
             path: path.to_owned(),
@@ -46,11 +45,7 @@ impl ArchiveWriter {
     /// Packs the spool and renames the archive into place. Blocking.
     pub(crate) fn finish(self) -> Result<(), Error> {
         let folder = parent(&self.path);
-        let mut builder = tempfile::Builder::new();
-        builder
-            .prefix(".unfinished-")
-            .permissions(Permissions::from_mode(FILE_MODE));
-        let mut file = builder.tempfile_in(folder).map_err(Error::file(folder))?;
+        let mut file = unfinished::create_file(folder, FILE_MODE).map_err(Error::file(folder))?;
         let mut tar = tar::Builder::new(BufWriter::with_capacity(BUFFER_LEN, file.as_file_mut()));
         for name in self.names()? {
             append(&mut tar, self.spool.path(), &name)?;

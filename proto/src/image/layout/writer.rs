@@ -1,8 +1,7 @@
 //! Writing layout folders: blobs by temporary file and rename, `index.json` last.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, Digest, MediaType};
@@ -10,13 +9,11 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use super::{BLOBS, INDEX, MARKER, MARKER_CONTENT, REF_NAME};
-use crate::image::Error;
 use crate::image::digest::Hasher;
 use crate::image::local::{Slice, blob_path};
 use crate::image::manifest::MANIFEST_LEN_MAX;
+use crate::image::{Error, unfinished};
 
-/// Starts the name of unfinished files, which lie in the layout's top folder.
-const UNFINISHED_PREFIX: &str = ".unfinished-";
 /// Layout files are for every user to read, as other tools write them.
 const FILE_MODE: u32 = 0o644;
 
@@ -27,10 +24,11 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Creates the folder and its marker, or opens what is there.
+    /// Creates the folder and its marker, or opens what is there and removes what earlier runs left unfinished.
     pub(crate) fn create(folder: &Path) -> Result<Self, Error> {
-        let sha256 = folder.join(BLOBS).join("sha256");
-        fs::create_dir_all(&sha256).map_err(Error::file(&sha256))?;
+        let path = folder.join(BLOBS).join("sha256");
+        fs::create_dir_all(&path).map_err(|source| Error::File { path, source })?;
+        unfinished::sweep(folder);
         let writer = Self {
             folder: folder.to_owned(),
         };
@@ -53,14 +51,9 @@ impl Writer {
         path.try_exists().map_err(Error::file(&path))
     }
 
+    /// A file in the top folder.
     fn unfinished(&self) -> Result<NamedTempFile, Error> {
-        let mut builder = tempfile::Builder::new();
-        builder
-            .prefix(UNFINISHED_PREFIX)
-            .permissions(Permissions::from_mode(FILE_MODE));
-        builder
-            .tempfile_in(&self.folder)
-            .map_err(Error::file(&self.folder))
+        unfinished::create_file(&self.folder, FILE_MODE).map_err(Error::file(&self.folder))
     }
 
     /// Starts a blob.
