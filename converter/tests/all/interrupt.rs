@@ -5,11 +5,10 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::archive::Layer;
-use crate::place::Place;
+use crate::place::{OCI_CONFIG, OCI_MANIFEST, Packing, Place, Stored, add_blob, add_image, write_index};
 
 #[test]
-fn signals_end_a_conversion_that_hangs_and_tag_nothing() {
+fn signals_end_a_conversion_that_takes_hours_and_tag_nothing() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         interrupt(signal);
     }
@@ -17,13 +16,7 @@ fn signals_end_a_conversion_that_hangs_and_tag_nothing() {
 
 fn interrupt(signal: Signal) {
     let place = Place::new();
-    place.image(&[Layer::default().file("f", b"f").bytes()]);
-    // A layer that never comes: reading a pipe nobody writes to.
-    let manifest = place.manifest("src");
-    let blob = place.blob_path("src", manifest["layers"][0]["digest"].as_str().unwrap());
-    std::fs::remove_file(&blob).unwrap();
-    let mode = rustix::fs::Mode::from_raw_mode(0o600);
-    rustix::fs::mknodat(rustix::fs::CWD, &blob, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    endless_image(&place);
     let mut child = Command::new(env!("CARGO_BIN_EXE_slipway"))
         .args([
             "convert",
@@ -55,4 +48,28 @@ fn interrupt(signal: Signal) {
         .flatten()
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// An image whose layer takes hours to read: a file of a tebibyte, all of it a hole of the disk's.
+fn endless_image(place: &Place) {
+    const LEN: u64 = 1 << 40;
+    let layout = place.path("src");
+    let mut header = tar::Header::new_gnu();
+    header.set_size(LEN);
+    header.set_path("endless").unwrap();
+    header.set_mode(0o644);
+    header.set_cksum();
+    let tar = Stored::new(header.as_bytes(), Packing::Plain);
+    let manifest = add_image(&layout, &[tar], OCI_MANIFEST, OCI_CONFIG, "amd64");
+    let mut document = place.blob("src", manifest["digest"].as_str().unwrap());
+    let layer = place.blob_path("src", document["layers"][0]["digest"].as_str().unwrap());
+    std::fs::File::options()
+        .write(true)
+        .open(layer)
+        .unwrap()
+        .set_len(LEN)
+        .unwrap();
+    document["layers"][0]["size"] = LEN.into();
+    let manifest = add_blob(&layout, OCI_MANIFEST, &serde_json::to_vec(&document).unwrap());
+    write_index(&layout, &[manifest]);
 }

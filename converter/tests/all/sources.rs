@@ -161,6 +161,27 @@ fn artifacts_and_strange_layers_are_refused_with_a_reason() {
 }
 
 #[test]
+fn a_source_that_is_none_leaves_no_target_behind() {
+    let place = Place::new();
+    let (one, other) = (stored("one"), stored("other"));
+    place.stored_image(&[one, other.clone()]);
+    let digest = format!("sha256:{}", crate::place::sha256(&other.bytes));
+    std::fs::write(place.blob_path("src", &digest), b"damaged").unwrap();
+    // Some of it may have been converted before the damage was found.
+    refusal(&place, &[]);
+    assert!(!place.path("dst").exists());
+    std::fs::remove_file(place.path("src").join("index.json")).unwrap();
+    refusal(&place, &[]);
+    assert!(!place.path("dst").exists());
+    // A folder that was there stays.
+    std::fs::create_dir(place.path("dst")).unwrap();
+    refusal(&place, &[]);
+    assert!(place.path("dst").read_dir().unwrap().next().is_none());
+    place.stored_image(&[other]);
+    place.convert(&[]).success();
+}
+
+#[test]
 fn foreign_layers_convert_if_their_data_is_there() {
     let place = Place::new();
     let media_type = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".to_owned();

@@ -44,7 +44,8 @@ impl Archive {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let whole = Slice::open(path)?;
         let place = path.display().to_string();
-        let mut reader = BufReader::new(File::open(path).map_err(Error::file(path))?);
+        // Blobs are read at their offsets, so that nobody else moves this descriptor's position.
+        let mut reader = BufReader::new(whole.file.try_clone().map_err(Error::file(path))?);
         refuse_compressed(&mut reader, path)?;
         let members = index(reader, &whole).map_err(|error| match error {
             Error::Io(error) => Error::invalid(format!("tar archive {place}"), &error),

@@ -1,5 +1,6 @@
 //! OCI image layouts: `oci-layout`, `index.json`, `blobs/<algorithm>/<hex>`.
 
+pub(crate) mod folder;
 pub(crate) mod writer;
 
 use std::path::Path;

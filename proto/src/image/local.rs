@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use oci_spec::image::Digest;
 
-use super::{ByteStream, Error, RawManifest};
+use super::{ByteStream, Error, RawManifest, open_regular};
 
 /// Bytes read at a time: large enough that the hop to a blocking thread does not matter.
 const READ_LEN: u64 = 512 << 10;
@@ -74,15 +74,12 @@ pub(crate) fn blob_path(blobs: &Path, digest: &Digest) -> PathBuf {
 impl Slice {
     /// The whole of a regular file. Blocking.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(Error::file(path))?;
-        let metadata = file.metadata().map_err(Error::file(path))?;
-        if !metadata.is_file() {
-            return Err(Error::invalid(path.display().to_string(), "not a regular file"));
-        }
+        let file = open_regular(path)?;
+        let len = file.metadata().map_err(Error::file(path))?.len();
         Ok(Self {
             file: Arc::new(file),
             path: path.into(),
-            range: 0..metadata.len(),
+            range: 0..len,
         })
     }
 

@@ -47,10 +47,12 @@ impl Files {
 }
 
 impl ImageTarget {
-    /// Opens a place for writing (creates the layout folder; an archive is written by [`ImageTarget::finish`]).
+    /// Opens a place for writing. A layout folder is made with the first blob, and taken back if it was not there and
+    /// the target is dropped before an image is listed; an archive is written by [`ImageTarget::finish`].
     ///
     /// # Errors
-    /// [`Error::ReadOnly`] for docker archives, [`Error::File`] when the folder cannot be made.
+    /// [`Error::ReadOnly`] for docker archives, [`Error::Invalid`] when something else is in the place,
+    /// [`Error::File`].
     pub async fn create(location: &Location, options: &Options) -> Result<Self, Error> {
         let (files, tag) = match location {
             Location::Docker(reference) => {
@@ -72,7 +74,7 @@ impl ImageTarget {
             Location::OciDir { path, tag } => {
                 let path = path.clone();
                 (
-                    blocking(move || Writer::create(&path).map(Files::Folder)).await?,
+                    blocking(move || Writer::open(&path).map(Files::Folder)).await?,
                     tag,
                 )
             }

@@ -5,7 +5,8 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::image::Error;
-use crate::image::layout::writer::{Writer, persist};
+use crate::image::layout::folder::persist;
+use crate::image::layout::writer::Writer;
 use crate::image::layout::{BLOBS, INDEX, MARKER};
 use crate::image::unfinished::{self, UnfinishedDir};
 
@@ -24,13 +25,19 @@ pub(crate) struct ArchiveWriter {
 impl ArchiveWriter {
     /// Starts the spool, in the folder of `path` since that disk must hold the result anyway. Blocking.
     pub(crate) fn create(path: &Path) -> Result<Self, Error> {
+        match std::fs::metadata(path) {
+            Ok(metadata) if !metadata.is_file() => {
+                return Err(Error::invalid(path.display().to_string(), "not a regular file"));
+            }
+            _ => {}
+        }
         let folder = parent(path);
         unfinished::sweep(folder);
         let spool = UnfinishedDir::create(folder).map_err(|source| Error::File {
             path: folder.to_owned(),
             source,
         })?;
-        let layout = Writer::create(spool.path())?;
+        let layout = Writer::open(spool.path())?;
         Ok(Self {
             path: path.to_owned(),
             spool,

@@ -1,65 +1,66 @@
 //! Writing layout folders: blobs by temporary file and rename, `index.json` last.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci_spec::image::{Descriptor, Digest, MediaType};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use super::{BLOBS, INDEX, MARKER, MARKER_CONTENT, REF_NAME};
+use super::folder::Folder;
+use super::{BLOBS, INDEX, MARKER, REF_NAME};
 use crate::image::digest::Hasher;
 use crate::image::local::{Slice, blob_path};
 use crate::image::manifest::MANIFEST_LEN_MAX;
-use crate::image::{Error, unfinished};
+use crate::image::{Error, open_regular};
 
-/// Layout files are for every user to read, as other tools write them.
-const FILE_MODE: u32 = 0o644;
-
-/// A layout folder being written. All methods block.
+/// A layout folder being written. All methods block. Clones write to the same layout.
+///
+/// Nothing is made before the first write. A layout that was not there before goes again, with all that was written to
+/// it, when the last clone is dropped before an image is listed.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    folder: PathBuf,
+    folder: Arc<Folder>,
 }
 
 impl Writer {
-    /// Creates the folder and its marker, or opens what is there and removes what earlier runs left unfinished.
-    pub(crate) fn create(folder: &Path) -> Result<Self, Error> {
-        let path = folder.join(BLOBS).join("sha256");
-        fs::create_dir_all(&path).map_err(|source| Error::File { path, source })?;
-        unfinished::sweep(folder);
-        let writer = Self {
-            folder: folder.to_owned(),
-        };
-        if !folder.join(MARKER).try_exists().map_err(Error::file(folder))? {
-            writer.put_file(MARKER, MARKER_CONTENT)?;
+    /// Looks at the folder: it must be one, or not be there yet.
+    pub(crate) fn open(folder: &Path) -> Result<Self, Error> {
+        match fs::metadata(folder) {
+            Ok(metadata) if !metadata.is_dir() => {
+                return Err(Error::invalid(folder.display().to_string(), "not a folder"));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::file(folder)(error)),
         }
-        Ok(writer)
+        Ok(Self {
+            folder: Arc::new(Folder::new(folder)),
+        })
     }
 
     pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+        self.folder.path()
     }
 
     fn path_of(&self, digest: &Digest) -> PathBuf {
-        blob_path(&self.folder.join(BLOBS), digest)
+        blob_path(&self.folder().join(BLOBS), digest)
     }
 
     pub(crate) fn has_blob(&self, digest: &Digest) -> Result<bool, Error> {
-        let path = self.path_of(digest);
-        path.try_exists().map_err(Error::file(&path))
-    }
-
-    /// A file in the top folder.
-    fn unfinished(&self) -> Result<NamedTempFile, Error> {
-        unfinished::create_file(&self.folder, FILE_MODE).map_err(Error::file(&self.folder))
+        match open_regular(&self.path_of(digest)) {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Starts a blob.
     pub(crate) fn start(&self) -> Result<BlobFile, Error> {
         Ok(BlobFile {
-            file: self.unfinished()?,
+            file: self.folder.unfinished()?,
             hasher: Hasher::sha256(),
         })
     }
@@ -68,7 +69,7 @@ impl Writer {
     pub(crate) fn finish(&self, blob: BlobFile, expected: &Digest) -> Result<(), Error> {
         let actual = blob.hasher.finish();
         if actual != *expected {
-            let what = format!("blob written to {}", self.folder.display());
+            let what = format!("blob written to {}", self.folder().display());
             return Err(Error::DigestMismatch {
                 what,
                 expected: expected.clone(),
@@ -78,7 +79,7 @@ impl Writer {
         if self.has_blob(expected)? {
             return Ok(());
         }
-        persist(blob.file, &self.path_of(expected))
+        self.folder.keep(blob.file, &self.path_of(expected))
     }
 
     /// Writes a small blob whose digest is known.
@@ -91,17 +92,11 @@ impl Writer {
         self.finish(blob, digest)
     }
 
-    fn put_file(&self, name: &str, content: &[u8]) -> Result<(), Error> {
-        let mut file = self.unfinished()?;
-        file.write_all(content).map_err(Error::file(file.path()))?;
-        persist(file, &self.folder.join(name))
-    }
-
     /// Lists `root` in `index.json` under `tag`, in place of an earlier image of that name; other entries stay.
     pub(crate) fn set_root(&self, mut root: Descriptor, tag: Option<&str>) -> Result<(), Error> {
         // Held until the end: two programs that add images to one layout must not lose each other's entry.
-        let marker = self.folder.join(MARKER);
-        let lock = File::open(&marker).map_err(Error::file(&marker))?;
+        let marker = self.folder().join(MARKER);
+        let lock = open_regular(&marker)?;
         lock.lock().map_err(Error::file(&marker))?;
 
         if let Some(tag) = tag {
@@ -111,7 +106,7 @@ impl Writer {
         }
         // As plain JSON, so that members of other entries which this program does not know survive.
         let invalid =
-            |reason: String| Error::invalid(format!("{INDEX} in {}", self.folder.display()), &reason);
+            |reason: String| Error::invalid(format!("{INDEX} in {}", self.folder().display()), &reason);
         let mut index = self.read_index()?;
         let Some(entries) = index.get_mut("manifests").and_then(Value::as_array_mut) else {
             return Err(invalid("it has no list of manifests".to_owned()));
@@ -119,11 +114,13 @@ impl Writer {
         entries.retain(|entry| entry["annotations"][REF_NAME].as_str() != tag);
         entries.push(serde_json::to_value(root).map_err(|error| invalid(error.to_string()))?);
         let text = serde_json::to_vec(&index).map_err(|error| invalid(error.to_string()))?;
-        self.put_file(INDEX, &text)
+        self.folder.put_file(INDEX, &text)?;
+        self.folder.finish();
+        Ok(())
     }
 
     fn read_index(&self) -> Result<Value, Error> {
-        let content = match Slice::open(&self.folder.join(INDEX)) {
+        let content = match Slice::open(&self.folder().join(INDEX)) {
             Ok(slice) => slice.read(MANIFEST_LEN_MAX)?,
             Err(Error::NotFound { .. }) => {
                 let media_type = MediaType::ImageIndex.as_ref();
@@ -131,25 +128,8 @@ impl Writer {
             }
             Err(error) => return Err(error),
         };
-        let what = || format!("{INDEX} in {}", self.folder.display());
+        let what = || format!("{INDEX} in {}", self.folder().display());
         serde_json::from_slice(&content).map_err(|error| Error::invalid(what(), &error))
-    }
-}
-
-/// Makes a finished temporary file durable under its final name.
-pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<(), Error> {
-    file.as_file().sync_all().map_err(Error::file(path))?;
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(Error::file(parent))?;
-    }
-    file.persist(path)
-        .map_err(|error| Error::file(path)(error.error))?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => {
-            let folder = File::open(parent).map_err(Error::file(parent))?;
-            folder.sync_all().map_err(Error::file(parent))
-        }
-        _ => Ok(()),
     }
 }
 

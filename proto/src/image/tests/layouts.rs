@@ -146,6 +146,114 @@ async fn blobs_with_another_digest_and_abandoned_ones_leave_nothing() {
     drop(abandoned);
     assert_eq!(names(folder.path()), ["blobs", "oci-layout"]);
     assert_eq!(names(&folder.path().join("blobs/sha256")), [""; 0]);
+    drop(target);
+    assert_eq!(names(folder.path()), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_layout_without_an_image_is_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = format!("oci:{}/a/b", folder.path().display());
+    let create = || async {
+        ImageTarget::create(&place.parse().unwrap(), &Options::default())
+            .await
+            .unwrap()
+    };
+    let target = create().await;
+    assert_eq!(
+        names(folder.path()),
+        [""; 0],
+        "nothing is made before the first write"
+    );
+    target.put_blob(Bytes::from_static(b"x")).await.unwrap();
+    assert_eq!(names(&folder.path().join("a/b")), ["blobs", "oci-layout"]);
+    drop(target);
+    assert_eq!(names(folder.path()), [""; 0]);
+
+    // Somebody who was in the layout at the same time and lists an image keeps it.
+    let (first, second) = (create().await, create().await);
+    first.put_blob(Bytes::from_static(b"x")).await.unwrap();
+    let manifest = Bytes::from_static(b"{}");
+    second
+        .put_manifest(manifest, &MediaType::ImageManifest, true)
+        .await
+        .unwrap();
+    second.finish().await.unwrap();
+    drop(first);
+    assert_eq!(
+        names(&folder.path().join("a/b")),
+        ["blobs", "index.json", "oci-layout"]
+    );
+    // In a layout that was there, blobs stay: others may count on them.
+    let third = create().await;
+    third.put_blob(Bytes::from_static(b"y")).await.unwrap();
+    drop(third);
+    assert_eq!(names(&folder.path().join("a/b/blobs/sha256")).len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_no_regular_file_is_refused_by_its_name_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let pipe = |name: &str| {
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let _ = std::fs::remove_file(at(name));
+        rustix::fs::mknodat(rustix::fs::CWD, at(name), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    };
+    let place = format!("oci:{}", at("layout").display());
+    let layer = tar_layer("a", 10);
+    write_image(&place, std::slice::from_ref(&layer)).await;
+    let blob = format!("layout/blobs/sha256/{}", digest::sha256_of(&layer).digest());
+    let source = open(&place).await.unwrap();
+    let descriptor = Descriptor::new(
+        MediaType::ImageLayer,
+        layer.len() as u64,
+        digest::sha256_of(&layer),
+    );
+    let is_named = |error: Error, name: &str| {
+        let text = error.to_string();
+        assert!(
+            text.contains(at(name).to_str().unwrap()) && text.contains("not a regular file"),
+            "{text}"
+        );
+    };
+
+    pipe(&blob);
+    is_named(source.blob(&descriptor).await.map(drop).unwrap_err(), &blob);
+    is_named(source.blob_len(descriptor.digest()).await.unwrap_err(), &blob);
+    let target = ImageTarget::create(&place.parse().unwrap(), &Options::default())
+        .await
+        .unwrap();
+    is_named(target.has_blob(descriptor.digest()).await.unwrap_err(), &blob);
+    pipe("layout/index.json");
+    is_named(open(&place).await.map(drop).unwrap_err(), "layout/index.json");
+    pipe("layout/oci-layout");
+    let manifest = Bytes::from_static(b"{}");
+    target
+        .put_manifest(manifest, &MediaType::ImageManifest, true)
+        .await
+        .unwrap();
+    is_named(target.finish().await.unwrap_err(), "layout/oci-layout");
+    pipe("image.tar");
+    for transport in ["oci-archive", "docker-archive"] {
+        let place = format!("{transport}:{}", at("image.tar").display());
+        is_named(open(&place).await.map(drop).unwrap_err(), "image.tar");
+    }
+    let place = format!("oci-archive:{}", at("image.tar").display());
+    let error = ImageTarget::create(&place.parse().unwrap(), &Options::default()).await;
+    is_named(error.map(drop).unwrap_err(), "image.tar");
+    assert!(matches!(
+        ImageTarget::create(
+            &format!("oci:{}", at("image.tar").display()).parse().unwrap(),
+            &Options::default()
+        )
+        .await,
+        Err(Error::Invalid { .. })
+    ));
+    is_named(
+        super::super::open_regular(std::path::Path::new("/dev/null")).unwrap_err(),
+        "/dev/null",
+    );
 }
 
 #[tokio::test]
