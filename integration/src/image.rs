@@ -10,6 +10,7 @@
 //! | [`bulk`] | many files that do not shrink, of which a program reads some |
 //! | [`busybox`] | a container that runs, in a megabyte |
 //! | [`debian`] | a real one: Debian with Python and NumPy |
+//! | [`single`] | one large file, without layers or converter |
 //! | [`steady`] | a tree for readers that go on while daemons die |
 //! | [`cache`] | where costly images are kept between runs |
 
@@ -22,4 +23,5 @@ pub mod edge;
 pub mod huge;
 pub mod layer;
 pub mod layout;
+pub mod single;
 pub mod steady;

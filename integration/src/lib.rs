@@ -8,6 +8,7 @@
 //! | [`client`] | the snapshots service asked directly |
 //! | [`node`] | all of them on one stage |
 //! | [`meter`] | a counting relay: what really went over the wire |
+//! | [`origin`] | a registry that fails in every way a test asks for |
 //! | [`wire`] | a line of a known rate |
 //! | [`usage`] | what a process has used |
 //! | [`reader`] | programs that read while daemons die |
@@ -15,7 +16,7 @@
 //! | [`image`] | test images, made in code or from Debian packages |
 //! | [`userns`] | a user namespace, and mounts with ids that it maps |
 //! | [`unpack`], [`erofs`] | independent readers: umoci, GNU tar, the kernel |
-//! | [`served`] | an image served over FUSE by the test itself |
+//! | [`served`] | images served by the test itself |
 //! | [`compare`], [`listing`] | two trees, path by path; a tree as lines of JSON |
 //! | [`mod@reference`] | images that another implementation wrote |
 //! | [`mod@bench`] | what is measured, and against what |
@@ -36,6 +37,7 @@ pub mod listing;
 pub mod meter;
 pub mod mounts;
 pub mod node;
+pub mod origin;
 pub mod port;
 pub mod process;
 pub mod reader;

@@ -18,9 +18,22 @@ pub(super) struct Candidate {
 
 /// Chooses candidates until `need` bytes are found: images without containers first, in both groups what was used
 /// longest ago first.
+///
+/// What was used in the future was used before the clock was put back: nobody knows when, so it goes first. Else it
+/// would stay until that time comes, and nothing could be kept meanwhile.
 pub(super) fn choose(mut candidates: Vec<Candidate>, need: u64, now: u32) -> Vec<Candidate> {
-    candidates.retain(|candidate| candidate.extent.used.saturating_add(YOUNG_SECS) <= now);
-    candidates.sort_by_key(|candidate| (candidate.is_running, candidate.extent.used));
+    candidates.retain(|candidate| {
+        let is_young = candidate.extent.used.saturating_add(YOUNG_SECS) > now;
+        !is_young || is_future(candidate, now)
+    });
+    candidates.sort_by_key(|candidate| {
+        let used = if is_future(candidate, now) {
+            0
+        } else {
+            candidate.extent.used
+        };
+        (candidate.is_running, used)
+    });
     let mut found = 0_u64;
     let wanted = candidates.into_iter().take_while(|candidate| {
         let is_wanted = found < need;
@@ -28,6 +41,11 @@ pub(super) fn choose(mut candidates: Vec<Candidate>, need: u64, now: u32) -> Vec
         is_wanted
     });
     wanted.collect()
+}
+
+/// Later than anything that is read while this is decided.
+fn is_future(candidate: &Candidate, now: u32) -> bool {
+    candidate.extent.used > now.saturating_add(YOUNG_SECS)
 }
 
 #[cfg(test)]
@@ -52,6 +70,8 @@ mod tests {
             candidate(0, 1, 4, 20, false),
             candidate(0, 2, 4, 95, false),
         );
+        let future = candidate(0, 3, 4, 1000, false);
+        assert_eq!(choose(vec![old, young, future], 8, 100), [future, old]);
         let all = vec![young, running, newer, old];
         assert_eq!(choose(all.clone(), 5, 100), [old, newer]);
         assert_eq!(choose(all.clone(), 100, 100), [old, newer, running]);
@@ -61,7 +81,7 @@ mod tests {
     proptest! {
         #[test]
         fn enough_and_not_more_than_needed(
-            extents in proptest::collection::vec((0_usize..4, 1_u64..100, 0_u32..200, any::<bool>()), 0..40),
+            extents in proptest::collection::vec((0_usize..4, 1_u64..100, 0_u32..160, any::<bool>()), 0..40),
             need in 0_u64..1000,
         ) {
             let all: Vec<_> = (0..).zip(&extents)

@@ -38,6 +38,8 @@ pub(crate) struct Lead<K: Eq + Hash, V> {
     seats: Arc<Mutex<HashMap<K, Seat<V>>>>,
     key: K,
     landing: watch::Sender<Option<V>>,
+    /// The key is no longer this flight's.
+    is_over: bool,
 }
 
 /// The right to the value.
@@ -85,6 +87,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
             seats: self.seats.clone(),
             key: key.clone(),
             landing: sender,
+            is_over: false,
         }
     }
 
@@ -127,15 +130,24 @@ impl<K: Eq + Hash, V> Lead<K, V> {
     }
 
     /// Ends the flight with a value for all who follow.
-    pub(crate) fn land(self, value: V) {
+    pub(crate) fn land(mut self, value: V) {
+        // First of all: who learns of a failure and tries again at once must not board the flight that failed.
+        self.leave();
         self.landing.send_replace(Some(value));
+    }
+
+    fn leave(&mut self) {
+        lock(&self.seats).remove(&self.key);
+        self.is_over = true;
     }
 }
 
 impl<K: Eq + Hash, V> Drop for Lead<K, V> {
     fn drop(&mut self) {
-        // Before the sender goes: a follower that wakes finds the key free.
-        lock(&self.seats).remove(&self.key);
+        // Before the sender goes: a follower that wakes finds the key free. Once it is, it may be another flight's.
+        if !self.is_over {
+            self.leave();
+        }
     }
 }
 

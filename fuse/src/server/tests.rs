@@ -1,7 +1,6 @@
 //! Servers mounted for real. These tests need root.
 
 mod child;
-mod disk;
 mod erofs;
 mod fault;
 mod reclaim;

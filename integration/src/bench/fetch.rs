@@ -14,11 +14,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use self::line::Line;
-use self::stage::{Sample, Stage};
+use self::stage::Stage;
 use super::record::{Record, median};
+use crate::image::single::Single;
 
 /// Bytes of the image: enough for several seconds at 1 Gbit/s.
 const LEN: usize = 384 << 20;
+
+/// The converter's default.
+const CHUNK_LEN: usize = 1 << 20;
 
 /// Samples of each figure.
 const SAMPLES: usize = 3;
@@ -38,7 +42,7 @@ const LINES: [(&str, &str, Option<u64>); 3] = [
 
 /// Takes all figures.
 pub fn run(out: &mut impl Write) -> Result<Vec<Record>> {
-    let sample = Sample::make(LEN)?;
+    let sample = Single::make(LEN, CHUNK_LEN)?;
     let mut records = Vec::new();
     for (full_local, sequential, rate) in LINES {
         for (case, work) in [(full_local, fill as Work), (sequential, read)] {
@@ -94,7 +98,7 @@ fn read(stage: &Stage) -> Result<Duration> {
 }
 
 /// Reads 4 KiB here and there at 1 Gbit/s, with or without filling. Milliseconds.
-fn demand_p99(sample: &Sample, is_filled: bool) -> Result<f64> {
+fn demand_p99(sample: &Single, is_filled: bool) -> Result<f64> {
     let line = Line::new(sample.blob.clone(), Some(125_000_000), LATENCY);
     let stage = Stage::start(sample, line)?;
     let file = File::open(stage.file()).context("open the file")?;

@@ -7,3 +7,4 @@ mod layering;
 mod local;
 mod no_forgotten_files;
 mod node;
+mod semantics;

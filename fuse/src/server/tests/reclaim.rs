@@ -103,3 +103,59 @@ fn nothing_is_deleted_while_a_bootstrap_cannot_be_read() {
     assert!(matches!(error, Error::Io { .. }), "{error}");
     assert!(setup.is_cached(0));
 }
+
+/// An image with one file, `big`, of 4 MiB.
+fn image() -> (Fixture, Vec<u8>) {
+    let mut builder = Builder::new();
+    let content = noise(4 << 20, 9);
+    builder.file(Tree::ROOT, "big", mode(0o644), &content);
+    (builder.finish(), content)
+}
+
+/// Reads the image from the start, past the page cache, and tells what it cost so far.
+fn reread(node: &Node, content: &[u8]) -> crate::ImageStatus {
+    let file = node.path(ImageId(1)).join("big");
+    drop_page_cache(&file);
+    assert!(std::fs::read(&file).unwrap() == content, "wrong bytes");
+    node.status(ImageId(1)).unwrap()
+}
+
+#[test]
+fn evicting_makes_room_for_readers_and_filling_does_not_take_it() {
+    let (fixture, content) = image();
+    let cache = Arc::new(tempfile::tempdir().unwrap());
+    let limits = CacheLimits {
+        size_max: crate::SizeMax::Bytes(3 << 20),
+        free_min: 0,
+    };
+    let node = Node::mounted(cache, DataPath::Fuse, |config, runtime| {
+        let config = ServerConfig {
+            cache_limits: limits,
+            ..config.clone()
+        };
+        Server::mount_node(&config, runtime).unwrap()
+    });
+    node.add(fixture.spec(1, &fixture.source()));
+    let later = || crate::cache::account::now() + 60;
+    for _ in 0..3 {
+        let status = reread(&node, &content);
+        assert!(
+            status.bytes_disk <= 3 << 20 && status.read_errors == 0,
+            "{status:?}"
+        );
+        assert!(node.trim_at(&[ImageId(1)], later()).unwrap() > 0);
+    }
+    let meter = node.cache_meter().status();
+    assert!(
+        meter.bytes_evicted > 0 && meter.bytes_refused > 0 && meter.write_errors == 0,
+        "{meter:?}"
+    );
+    let before = node.status(ImageId(1)).unwrap();
+    assert!(before.bytes_local < content.len() as u64 - CHUNK_LEN as u64);
+    let served = node.tree.images.listed(1).unwrap();
+    assert_eq!(
+        served.supply.blobs().filter(|blob| blob.may_fill()).count(),
+        1,
+        "all of it went"
+    );
+}
