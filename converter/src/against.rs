@@ -1,6 +1,8 @@
 //! Comparing a RAFS image with the image it was made of: the layers are merged again, in memory, without their
 //! contents, of which only the digests of the chunks are kept.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use oci_spec::image::Descriptor;
@@ -12,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::decompress::Decoder;
 use crate::error::{Error, LayerError};
-use crate::layer::{self, Change};
+use crate::layer::{self, Budget, Change};
 use crate::origin::Origin;
 use crate::overlay::Overlay;
 use crate::pipe::{HashReader, Piece, PipeReader, pipe};
@@ -80,9 +82,10 @@ pub async fn compare(
     let cutting = Cutting {
         chunk_size: image.chunk_size(),
         digester: digester(image)?,
+        budget: Arc::default(),
     };
     let layers: Vec<(String, Read)> = stream::iter(&origin.layers)
-        .map(|(descriptor, diff_id)| read(source, descriptor, diff_id.to_string(), cutting))
+        .map(|(descriptor, diff_id)| read(source, descriptor, diff_id.to_string(), cutting.clone()))
         .buffered(LAYER_COUNT_AT_ONCE)
         .try_collect()
         .await?;
@@ -123,10 +126,12 @@ fn digester(image: &Image<Bytes>) -> Result<Digester, Error> {
 }
 
 /// How contents are cut and hashed: as in the image.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Cutting {
     chunk_size: u32,
     digester: Digester,
+    /// Memory for the members of all layers.
+    budget: Arc<Budget>,
 }
 
 /// A layer that was read.
@@ -145,7 +150,7 @@ async fn read(
     let layer = descriptor.digest().to_string();
     let stream = source.blob(descriptor).await?;
     let (pieces, pipe) = pipe();
-    let reader = tokio::task::spawn_blocking(move || read_layer(pipe, &diff_id, cutting));
+    let reader = tokio::task::spawn_blocking(move || read_layer(pipe, &diff_id, &cutting));
     let pumped = pump(stream, pieces).await;
     let read = match reader.await {
         Ok(read) => read,
@@ -171,10 +176,10 @@ async fn pump(mut stream: ByteStream, pieces: mpsc::Sender<Piece>) -> Result<(),
     Ok(())
 }
 
-fn read_layer(mut pipe: PipeReader, diff_id: &str, cutting: Cutting) -> Result<Read, LayerError> {
+fn read_layer(mut pipe: PipeReader, diff_id: &str, cutting: &Cutting) -> Result<Read, LayerError> {
     let mut digests = Vec::new();
     let mut reader = Reader::new(HashReader::new(Decoder::new(&mut pipe)?));
-    let changes = layer::read(&mut reader, cutting.chunk_size, |cut| {
+    let changes = layer::read(&mut reader, cutting.chunk_size, &cutting.budget, |cut| {
         let len = u32::try_from(cut.content.len()).expect("no longer than a chunk");
         digests.push((cutting.digester.digest(&cut.content), len));
         Ok(())

@@ -201,8 +201,8 @@ pub enum LayerError {
     /// The layer's own bootstrap cannot be written.
     #[error("writing the layer's own bootstrap")]
     Build(#[source] rafs::build::BuildError),
-    /// More than can be held in memory.
-    #[error("the layer's members take more than {limit} bytes of memory")]
+    /// More than can be held in memory: all layers are, until they are merged.
+    #[error("up to this layer, the files of the image take more than {limit} bytes of memory")]
     TooManyMembers {
         /// The limit.
         limit: usize,
@@ -233,6 +233,12 @@ pub enum Problem {
         what: &'static str,
         /// As written.
         value: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Holes are zeros to everybody who reads the file.
+    #[error("the layer's sparse files have holes of more than {limit} bytes together")]
+    TooManyHoles {
         /// The limit.
         limit: u64,
     },

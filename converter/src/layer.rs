@@ -4,25 +4,30 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::Range;
 
-use rafs::FileType;
 use rafs::tree::Attr;
+use rafs::{FileType, layout};
 
 use crate::error::{LayerError, Problem};
 use crate::name::{self, CleanPath, Meaning, NAME_LEN_MAX};
 use crate::tarball::{Entry, Kind, Reader};
 
+mod budget;
 #[cfg(test)]
 mod tests;
+
+pub use budget::Budget;
 
 /// Linux paths end at 4096 bytes with their NUL.
 const TARGET_LEN_MAX: usize = 4095;
 /// The largest value Linux stores, and the format's limit.
 const XATTR_LEN_MAX: usize = 65535;
-/// Bytes that the members of a layer may take in memory: they are kept until the layers are merged. Three million
-/// files with ordinary names have less; an archive of empty files shrinks a thousandfold, so its own length is no bound.
-const MEMBERS_LEN_MAX: usize = 1 << 30;
-/// The format's limit for a whole blob: 16 TiB. A sparse member may claim any size without bytes to back it.
-const FILE_LEN_MAX: u64 = 1 << 44;
+/// The format's limit for the contents of a blob: 16 TiB.
+const FILE_LEN_MAX: u64 = layout::UNCOMPRESSED_MAX;
+/// Bytes of all holes in the sparse members of a layer. They cost an archive nothing, and every reader all the work of
+/// written bytes: nodes without RAFS write them out as zeros, and a layer with more would fill their disks.
+const HOLES_LEN_MAX: u64 = 64 << 30;
+/// Pieces of content in a layer. Its blob can have no more chunks; to have more pieces, most would have to repeat.
+const SLOTS_MAX: u32 = layout::CHUNKS_MAX;
 /// Linux's 12-bit majors and 20-bit minors.
 const MAJOR_MAX: u64 = (1 << 12) - 1;
 const MINOR_MAX: u64 = (1 << 20) - 1;
@@ -91,36 +96,35 @@ pub struct Cut {
     pub is_whole: bool,
 }
 
-/// Reads all members of an uncompressed archive. `push` gets the contents of regular files, cut into
+/// Reads all members of an uncompressed archive, as far as they fit in `budget`. `push` gets the contents of regular files, cut into
 /// pieces of `chunk_size` bytes, in archive order; the pieces' positions in that order are the slots.
 pub fn read<R: Read>(
     reader: &mut Reader<R>,
     chunk_size: u32,
-    push: impl FnMut(Cut) -> Result<(), LayerError>,
-) -> Result<Vec<Change>, LayerError> {
-    read_within(reader, chunk_size, MEMBERS_LEN_MAX, push)
-}
-
-fn read_within<R: Read>(
-    reader: &mut Reader<R>,
-    chunk_size: u32,
-    members_len_max: usize,
+    budget: &Budget,
     mut push: impl FnMut(Cut) -> Result<(), LayerError>,
 ) -> Result<Vec<Change>, LayerError> {
     let mut changes = Vec::new();
-    let mut next_slot = 0;
-    let mut members_len = 0;
+    let (mut next_slot, mut holes_len) = (0, 0_u64);
     while let Some(entry) = reader.next_entry()? {
         let refused = |problem| refuse(&entry.path, entry.offset, problem);
         let Some((path, mut action)) = change(&entry).map_err(refused)? else {
             continue;
         };
+        holes_len = holes_len.saturating_add(entry.hole_len);
+        if holes_len > HOLES_LEN_MAX {
+            let limit = HOLES_LEN_MAX;
+            return Err(refused(Problem::TooManyHoles { limit }));
+        }
+        budget.take_member(&mut changes, &path, &action)?;
         if let Action::Put {
             content: Content::Regular { size, slots },
             ..
         } = &mut action
         {
             let first = next_slot;
+            next_slot = slots_end(first, *size, chunk_size)?;
+            budget.take_slots(next_slot - first)?;
             let mut left = *size;
             while left > 0 {
                 let len = left.min(u64::from(chunk_size));
@@ -128,17 +132,9 @@ fn read_within<R: Read>(
                 reader.read(&mut content)?;
                 let is_whole = len == *size;
                 push(Cut { content, is_whole })?;
-                next_slot =
-                    u32::checked_add(next_slot, 1).ok_or(LayerError::TooManyChunks { limit: u32::MAX })?;
                 left -= len;
             }
             *slots = first..next_slot;
-        }
-        members_len += size_of::<Change>() + variable_len(&entry);
-        if members_len > members_len_max {
-            return Err(LayerError::TooManyMembers {
-                limit: members_len_max,
-            });
         }
         changes.push(Change {
             path,
@@ -149,15 +145,11 @@ fn read_within<R: Read>(
     Ok(changes)
 }
 
-/// Bytes that a member keeps apart from its fixed part.
-fn variable_len(entry: &Entry) -> usize {
-    // A component of a path is a vector of its own.
-    let path = |path: &[u8]| path.len() + name::components(path).count() * size_of::<Vec<u8>>();
-    let xattrs = entry
-        .xattrs
-        .iter()
-        .map(|(name, value)| name.len() + value.len() + 2 * size_of::<Vec<u8>>());
-    path(&entry.path) + path(&entry.link) + xattrs.sum::<usize>()
+/// The slot behind those of a file that begins at slot `first`.
+fn slots_end(first: u32, size: u64, chunk_size: u32) -> Result<u32, LayerError> {
+    let end = u64::from(first).saturating_add(size.div_ceil(u64::from(chunk_size)));
+    let end = u32::try_from(end).ok().filter(|end| *end <= SLOTS_MAX);
+    end.ok_or(LayerError::TooManyChunks { limit: SLOTS_MAX })
 }
 
 pub(crate) fn refuse(path: &[u8], offset: u64, problem: Problem) -> LayerError {
@@ -178,7 +170,7 @@ fn change(entry: &Entry) -> Result<Option<(CleanPath, Action)>, Problem> {
         }
         Meaning::File(path) => path,
     };
-    if path.components().is_empty() && entry.kind != Kind::Directory {
+    if path.is_root() && entry.kind != Kind::Directory {
         return Err(Problem::RootNotDirectory);
     }
     Ok(Some((path, action(entry)?)))

@@ -29,7 +29,7 @@ pub fn list(image: &Image<Bytes>, path: &OsStr) -> Result<Vec<Line>, Error> {
     };
     let inode = find(image, path)?;
     if inode.file_type != FileType::Directory {
-        let name = CleanPath::clean(path.as_bytes()).components().join(&b'/');
+        let name = CleanPath::clean(path.as_bytes()).as_bytes().to_vec();
         return Ok(vec![line(image, name, inode).map_err(corrupt)?]);
     }
     let children = children(image, &inode).map_err(corrupt)?;
@@ -51,7 +51,8 @@ pub(crate) fn find(image: &Image<Bytes>, path: &OsStr) -> Result<Inode, Error> {
         reason,
     };
     let mut inode = image.inode(image.root()).map_err(corrupt)?;
-    for name in CleanPath::clean(path.as_bytes()).components() {
+    let path = CleanPath::clean(path.as_bytes());
+    for name in path.components() {
         if inode.file_type != FileType::Directory {
             return Err(missing("a parent is not a directory"));
         }

@@ -12,9 +12,9 @@ const WHITEOUT: &[u8] = b".wh.";
 const AUFS_META: &[u8] = b".wh..wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// A path as components from the root, none of them empty, `.` or `..`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CleanPath(Vec<Vec<u8>>);
+/// A path as components from the root, none of them empty, `.` or `..`, with one slash between two. The root's is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CleanPath(Box<[u8]>);
 
 /// What a member's name says beside being a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,46 +32,64 @@ pub(crate) enum Meaning {
 impl CleanPath {
     /// Cleans `name` as a path under the root: `.` and empty parts vanish, `..` climbs no higher than the root.
     pub fn clean(name: &[u8]) -> Self {
-        let mut parts: Vec<Vec<u8>> = Vec::new();
+        let mut path: Vec<u8> = Vec::with_capacity(name.len());
         for part in components(name) {
             match part {
-                b".." => drop(parts.pop()),
-                part => parts.push(part.to_vec()),
+                b".." => {
+                    let parent = path.iter().rposition(|byte| *byte == b'/');
+                    path.truncate(parent.unwrap_or(0));
+                }
+                part => push(&mut path, part),
             }
         }
-        CleanPath(parts)
+        CleanPath(path.into())
     }
 
-    /// The components.
-    pub fn components(&self) -> &[Vec<u8>] {
+    /// The whole path.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
+    /// The components.
+    pub fn components(&self) -> impl Iterator<Item = &[u8]> {
+        components(&self.0)
+    }
+
+    /// Whether it is the root's.
+    pub(crate) fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The path of `name` in a directory.
-    pub(crate) fn join(parent: &[Vec<u8>], name: &[u8]) -> Self {
-        let mut parts = parent.to_vec();
-        parts.push(name.to_vec());
-        CleanPath(parts)
+    pub(crate) fn join(parent: &[u8], name: &[u8]) -> Self {
+        let mut path = Vec::with_capacity(parent.len() + 1 + name.len());
+        path.extend_from_slice(parent);
+        push(&mut path, name);
+        CleanPath(path.into())
     }
 
     /// Directory and last component; `None` for the root.
-    pub(crate) fn split(&self) -> Option<(&[Vec<u8>], &[u8])> {
-        self.0
-            .split_last()
-            .map(|(name, parent)| (parent, name.as_slice()))
+    pub(crate) fn split(&self) -> Option<(&[u8], &[u8])> {
+        if self.is_root() {
+            return None;
+        }
+        Some(match self.0.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (&self.0[..slash], &self.0[slash + 1..]),
+            None => (&[], &self.0),
+        })
     }
 
     fn check(&self) -> Result<(), Problem> {
-        if self.0.iter().any(|part| part.contains(&0)) {
+        if self.0.contains(&0) {
             return Err(Problem::NulInName);
         }
-        if self.0.iter().any(|part| part.len() > NAME_LEN_MAX) {
+        if self.components().any(|part| part.len() > NAME_LEN_MAX) {
             return Err(Problem::TooLong {
                 what: "a name",
                 limit: NAME_LEN_MAX,
             });
         }
-        if self.0.iter().map(|part| part.len() + 1).sum::<usize>() > PATH_LEN_MAX + 1 {
+        if self.0.len() > PATH_LEN_MAX {
             return Err(Problem::TooLong {
                 what: "the path",
                 limit: PATH_LEN_MAX,
@@ -79,6 +97,14 @@ impl CleanPath {
         }
         Ok(())
     }
+}
+
+/// Appends a component to a path.
+pub(crate) fn push(path: &mut Vec<u8>, name: &[u8]) {
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
 }
 
 /// Parts of a path that name something, `..` included.
@@ -95,9 +121,9 @@ pub(crate) fn meaning(name: &[u8]) -> Result<Meaning, Problem> {
         return Ok(Meaning::File(path));
     };
     if last == OPAQUE {
-        return Ok(Meaning::Opaque(CleanPath(parent.to_vec())));
+        return Ok(Meaning::Opaque(CleanPath(parent.into())));
     }
-    if path.0.iter().any(|part| part.starts_with(AUFS_META)) {
+    if path.components().any(|part| part.starts_with(AUFS_META)) {
         return Ok(Meaning::AufsMeta);
     }
     match last.strip_prefix(WHITEOUT) {
@@ -132,12 +158,12 @@ mod tests {
             ("...", "..."),
             ("./", ""),
         ] {
-            let expected: Vec<Vec<u8>> = cleaned
-                .split('/')
-                .filter(|part| !part.is_empty())
-                .map(|part| part.as_bytes().to_vec())
-                .collect();
-            assert_eq!(path(name).components(), expected, "{name}");
+            let path = path(name);
+            assert_eq!(path.as_bytes(), cleaned.as_bytes(), "{name}");
+            let parts: Vec<&[u8]> = path.components().collect();
+            assert_eq!(parts.join(&b'/'), cleaned.as_bytes(), "{name}");
+            let split = path.split().map(|(parent, name)| CleanPath::join(parent, name));
+            assert_eq!(split.unwrap_or_default(), path, "{name}");
         }
     }
 

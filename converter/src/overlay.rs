@@ -13,7 +13,7 @@ use rafs::{Tree, tree};
 
 use crate::error::{LayerError, Problem};
 use crate::layer::{Action, Change, Content, refuse};
-use crate::name::{CleanPath, components};
+use crate::name::{CleanPath, components, push};
 
 mod single;
 
@@ -70,7 +70,7 @@ impl Overlay {
         for change in changes {
             let (dir, name) = match (&change.action, change.path.split()) {
                 (Action::Whiteout, Some((parent, name))) => (parent, Some(name)),
-                (Action::Opaque, _) => (change.path.components(), None),
+                (Action::Opaque, _) => (change.path.as_bytes(), None),
                 _ => continue,
             };
             let dir = self
@@ -93,7 +93,7 @@ impl Overlay {
             // Unpackers make the folder a whiteout stands in.
             (Action::Whiteout, Some((parent, _))) => self.make_dir(parent).map(drop),
             (Action::Whiteout, None) => Ok(()),
-            (Action::Opaque, _) => self.make_dir(change.path.components()).map(drop),
+            (Action::Opaque, _) => self.make_dir(change.path.as_bytes()).map(drop),
             (Action::Link { target }, Some((parent, name))) => self.link(parent, name, target),
             (Action::Link { .. }, None) => Err(Problem::RootNotDirectory),
             (
@@ -131,8 +131,8 @@ impl Overlay {
         self.names_mut(dir).insert(name.to_vec(), id);
     }
 
-    fn link(&mut self, parent: &[Vec<u8>], name: &[u8], target: &CleanPath) -> Result<(), Problem> {
-        let text = || String::from_utf8_lossy(&target.components().join(&b'/')).into_owned();
+    fn link(&mut self, parent: &[u8], name: &[u8], target: &CleanPath) -> Result<(), Problem> {
+        let text = || String::from_utf8_lossy(target.as_bytes()).into_owned();
         let Some((target_parent, target_name)) = target.split() else {
             return Err(Problem::LinkToDirectory { target: text() });
         };
@@ -149,10 +149,10 @@ impl Overlay {
     }
 
     /// The directory of the lower layers that a layer with these links means by `path`, or `None` where there is none.
-    fn find_lower_dir(&self, path: &[Vec<u8>], links: &OwnLinks<'_>) -> Result<Option<InodeId>, Problem> {
+    fn find_lower_dir(&self, path: &[u8], links: &OwnLinks<'_>) -> Result<Option<InodeId>, Problem> {
         let mut walk = Walk::new(path);
         while let Some(name) = walk.next_name() {
-            if let Some(target) = links.get(&walk.path_of(&name)) {
+            if let Some(target) = links.get(&walk.path_of(&name)[..]) {
                 walk.follow(target)?;
                 continue;
             }
@@ -165,7 +165,7 @@ impl Overlay {
     }
 
     /// The directory at `path`, or `None` where there is none.
-    fn find_dir(&self, path: &[Vec<u8>]) -> Result<Option<InodeId>, Problem> {
+    fn find_dir(&self, path: &[u8]) -> Result<Option<InodeId>, Problem> {
         let mut walk = Walk::new(path);
         while let Some(name) = walk.next_name() {
             let Some(id) = self.child(walk.dir(), &name) else {
@@ -182,7 +182,7 @@ impl Overlay {
 
     /// The directory at `path`, made where there is none. A lower layer's file or link gives way, this layer's file does
     /// not.
-    fn make_dir(&mut self, path: &[Vec<u8>]) -> Result<InodeId, Problem> {
+    fn make_dir(&mut self, path: &[u8]) -> Result<InodeId, Problem> {
         let mut walk = Walk::new(path);
         while let Some(name) = walk.next_name() {
             let dir = walk.dir();
@@ -206,7 +206,7 @@ impl Overlay {
     }
 
     /// Attributes of the directory made in place of what is at `path`: those of where it leads, if it is a link.
-    fn attr_behind_link(&self, path: &[Vec<u8>], existing: Option<InodeId>) -> Attr {
+    fn attr_behind_link(&self, path: &[u8], existing: Option<InodeId>) -> Attr {
         let is_link = |id: &InodeId| matches!(self.tree.node(*id).content, tree::Content::Symlink(_));
         let behind = existing.filter(is_link).and_then(|_| {
             // A link that leads nowhere, or round and round, has no attributes to give.
@@ -231,7 +231,7 @@ impl Overlay {
 }
 
 /// Links that a layer lists, by path without links, with their targets.
-type OwnLinks<'a> = BTreeMap<Vec<Vec<u8>>, &'a [u8]>;
+type OwnLinks<'a> = BTreeMap<&'a [u8], &'a [u8]>;
 
 fn own_links(changes: &[Change]) -> OwnLinks<'_> {
     let mut links = OwnLinks::new();
@@ -240,9 +240,9 @@ fn own_links(changes: &[Change]) -> OwnLinks<'_> {
             Action::Put {
                 content: Content::Symlink(target),
                 ..
-            } => drop(links.insert(change.path.components().to_vec(), target)),
+            } => drop(links.insert(change.path.as_bytes(), target)),
             // The last member of a name wins.
-            Action::Put { .. } => drop(links.remove(change.path.components())),
+            Action::Put { .. } => drop(links.remove(change.path.as_bytes())),
             _ => {}
         }
     }
@@ -260,11 +260,11 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(path: &[Vec<u8>]) -> Self {
+    fn new(path: &[u8]) -> Self {
         Walk {
             dirs: vec![Tree::ROOT],
             names: Vec::new(),
-            ahead: path.iter().cloned().collect(),
+            ahead: components(path).map(<[u8]>::to_vec).collect(),
             link_count: 0,
         }
     }
@@ -292,9 +292,9 @@ impl Walk {
     }
 
     /// The path of a name where we are, without links.
-    fn path_of(&self, name: &[u8]) -> Vec<Vec<u8>> {
-        let mut path = self.names.clone();
-        path.push(name.to_vec());
+    fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        let mut path = self.names.join(&b'/');
+        push(&mut path, name);
         path
     }
 
@@ -342,5 +342,5 @@ fn implicit() -> Attr {
 }
 
 fn refuse_change(change: &Change, problem: Problem) -> LayerError {
-    refuse(&change.path.components().join(&b'/'), change.offset, problem)
+    refuse(change.path.as_bytes(), change.offset, problem)
 }

@@ -85,6 +85,8 @@ pub struct Entry {
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Bytes of content, holes included; 0 unless a regular file.
     pub size: u64,
+    /// How many of them are in no stored run: zeros that cost the archive nothing.
+    pub hole_len: u64,
     /// Offset of the member's own header in the uncompressed stream.
     pub offset: u64,
 }
@@ -266,7 +268,12 @@ impl<R: Read> Reader<R> {
         };
         self.content.size = size;
         self.content.segments = segments.into();
-        Ok(Entry { size, ..entry })
+        let hole_len = size.saturating_sub(self.content.stored);
+        Ok(Entry {
+            size,
+            hole_len,
+            ..entry
+        })
     }
 
     fn sparse_map(&mut self, header: &Header, records: &Records) -> Result<Option<sparse::Map>, TarError> {

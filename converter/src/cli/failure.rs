@@ -146,7 +146,9 @@ fn layer_hint(error: &LayerError) -> Option<&'static str> {
         LayerError::TooManyChunks { .. } => Some("use a larger --chunk-size"),
         LayerError::Blob(_) => Some("split the layer into several"),
         LayerError::Build(_) => Some("convert without --layer-bootstraps"),
-        LayerError::TooManyMembers { .. } => Some("build the image with its files in several layers"),
+        LayerError::TooManyMembers { .. } => {
+            Some("leave out files that are not needed, or pack many small ones into few")
+        }
         LayerError::Interrupted => None,
     }
 }

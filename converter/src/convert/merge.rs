@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rafs::BlobIndex;
 use rafs::blob::BlobInfo;
 use rafs::build::{self, BuildError};
+use rafs::layout::BLOBS_MAX;
 use rafs::tree::ChunkId;
 
 use super::work::Worked;
@@ -13,9 +14,6 @@ use crate::error::Error;
 use crate::overlay::Overlay;
 use crate::pack::ChunkOptions;
 use crate::prefetch::{Found, Prefetch};
-
-/// The format's limit: device numbers of one byte, 0 being the bootstrap.
-const BLOB_COUNT_MAX: u64 = 255;
 
 /// A merged image.
 #[derive(Debug)]
@@ -81,12 +79,13 @@ impl Blobs {
     fn add(&mut self, blob: &BlobInfo) -> Result<Vec<ChunkId>, BuildError> {
         let is_known = self.index.contains_key(&blob.id);
         if !is_known {
+            let index = self.blobs.len();
             let too_many = BuildError::TooLarge {
-                what: "the number of blobs",
-                limit: BLOB_COUNT_MAX,
+                what: "the number of layers with data",
+                limit: BLOBS_MAX as u64,
             };
-            let index = u16::try_from(self.blobs.len()).map_err(|_| too_many)?;
-            self.index.insert(blob.id, BlobIndex(index));
+            let index = u16::try_from(index).ok().filter(|_| index < BLOBS_MAX);
+            self.index.insert(blob.id, BlobIndex(index.ok_or(too_many)?));
             self.blobs.push(blob.clone());
         }
         let own = self.index[&blob.id];
@@ -102,5 +101,48 @@ impl Blobs {
             place
         });
         Ok(chunks.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rafs::blob::{BlobBuilder, BlobOptions};
+    use rafs::chunk::encode;
+    use rafs::{Compressor, Digester};
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    fn blob(number: u32) -> BlobInfo {
+        let options = BlobOptions {
+            chunk_size: 4096,
+            compressor: Compressor::None,
+            digester: Digester::Sha256,
+        };
+        let mut builder = BlobBuilder::new(options);
+        let chunk = encode(
+            number.to_le_bytes().to_vec(),
+            Compressor::None,
+            0,
+            Digester::Sha256,
+        );
+        builder.push(&chunk).unwrap();
+        let hash = Sha256::new_with_prefix(&chunk.data);
+        builder.finish(hash).unwrap().info
+    }
+
+    #[test]
+    fn more_blobs_than_the_format_has_numbers_for_are_refused() {
+        let mut blobs = Blobs::default();
+        for number in 0..254 {
+            blobs.add(&blob(number)).unwrap();
+        }
+        // One that is there already is none more.
+        blobs.add(&blob(0)).unwrap();
+        let error = blobs.add(&blob(254)).unwrap_err();
+        assert!(
+            matches!(error, BuildError::TooLarge { limit: 254, .. }),
+            "{error}"
+        );
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::Options;
 use crate::decompress::Decoder;
 use crate::error::{Error, LayerError};
-use crate::layer::{self, Change};
+use crate::layer::{self, Budget, Change};
 use crate::overlay;
 use crate::pack::{ChunkOptions, LayerFile, Packed, Packer};
 use crate::pipe::{HashReader, Piece, PipeReader, pipe};
@@ -34,7 +34,14 @@ pub(super) struct Workshop<'a> {
     target: &'a ImageTarget,
     cutting: Cutting,
     pool: Arc<rayon::ThreadPool>,
+    budget: Arc<Budget>,
     observer: Arc<dyn Observer>,
+}
+
+/// What the reader of a layer needs.
+struct Task {
+    cutting: Cutting,
+    budget: Arc<Budget>,
 }
 
 /// How a layer becomes a file.
@@ -75,6 +82,7 @@ impl<'a> Workshop<'a> {
                 has_bootstrap: options.layer_bootstraps,
             },
             pool: Arc::new(pool),
+            budget: Arc::default(),
             observer,
         })
     }
@@ -96,8 +104,8 @@ impl<'a> Workshop<'a> {
         let (pieces, pipe) = pipe();
         let (output, chunks) = mpsc::channel(OUTPUT_COUNT_MAX);
         let packer = Packer::new(self.cutting.chunks, Arc::clone(&self.pool), output);
-        let (cutting, diff_id) = (self.cutting, diff_id.clone());
-        let reader = tokio::task::spawn_blocking(move || read(pipe, packer, cutting, &diff_id));
+        let (task, diff_id) = (self.task(), diff_id.clone());
+        let reader = tokio::task::spawn_blocking(move || read(pipe, packer, &task, &diff_id));
         let (pumped, uploaded) = futures::join!(self.pump(number, stream, pieces), self.upload(chunks));
         let read = match reader.await {
             Ok(read) => read,
@@ -119,6 +127,13 @@ impl<'a> Workshop<'a> {
             blob_len: worked.packed.blob_len,
         });
         Ok(worked)
+    }
+
+    fn task(&self) -> Task {
+        Task {
+            cutting: self.cutting,
+            budget: Arc::clone(&self.budget),
+        }
     }
 
     /// Moves the layer's bytes to the reader. When the reader has given up, the rest is left where it is.
@@ -156,13 +171,8 @@ impl<'a> Workshop<'a> {
 }
 
 /// The blocking part of the pipeline.
-fn read(
-    mut pipe: PipeReader,
-    packer: Packer,
-    cutting: Cutting,
-    diff_id: &Digest,
-) -> Result<Worked, LayerError> {
-    let result = read_layer(&mut pipe, packer, cutting, diff_id);
+fn read(mut pipe: PipeReader, packer: Packer, task: &Task, diff_id: &Digest) -> Result<Worked, LayerError> {
+    let result = read_layer(&mut pipe, packer, task, diff_id);
     if result.as_ref().is_err_and(is_damage) {
         // Let the source check the whole blob: a wrong digest explains the damage better than we can.
         pipe.drain();
@@ -173,13 +183,12 @@ fn read(
 fn read_layer(
     pipe: &mut PipeReader,
     mut packer: Packer,
-    cutting: Cutting,
+    task: &Task,
     diff_id: &Digest,
 ) -> Result<Worked, LayerError> {
     let mut reader = Reader::new(HashReader::new(Decoder::new(pipe)?));
-    let changes = layer::read(&mut reader, cutting.chunks.blob.chunk_size, |cut| {
-        packer.push(cut)
-    })?;
+    let chunk_size = task.cutting.chunks.blob.chunk_size;
+    let changes = layer::read(&mut reader, chunk_size, &task.budget, |cut| packer.push(cut))?;
     let offset = reader.offset();
     let rest = reader.into_inner().finish();
     let (tar_len, hash) = rest.map_err(|source| TarError::Io { offset, source })?;
@@ -191,7 +200,7 @@ fn read_layer(
         });
     }
     packer.drain()?;
-    let alone = match cutting.has_bootstrap {
+    let alone = match task.cutting.has_bootstrap {
         true => alone(&changes, packer.chunk_of_slot())?,
         false => None,
     };

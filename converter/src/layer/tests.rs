@@ -51,7 +51,7 @@ impl Archive {
 
     fn read(&self) -> Result<(Vec<Change>, Vec<Vec<u8>>), LayerError> {
         let mut chunks = Vec::new();
-        let changes = read(&mut Reader::new(&self.0[..]), 4096, |cut| {
+        let changes = read(&mut Reader::new(&self.0[..]), 4096, &Budget::default(), |cut| {
             chunks.push(cut.content);
             Ok(())
         })?;
@@ -114,7 +114,7 @@ fn non_utf8_names_and_targets_survive() {
         header.as_old_mut().linkname[..2].copy_from_slice(b"\x80/");
     });
     let change = archive.one();
-    assert_eq!(change.path.components(), [b"\xff\xfe"]);
+    assert_eq!(change.path.as_bytes(), b"\xff\xfe");
     assert_eq!(*content(&change), Content::Symlink(b"\x80/".to_vec()));
 }
 
@@ -240,12 +240,117 @@ fn what_members_take_in_memory_is_bounded() {
             .pax(&[("SCHILY.xattr.user.note", &note)])
             .file(format!("file{number}").as_bytes(), b"")
     });
-    let read = |limit| read_within(&mut Reader::new(&archive.0[..]), 4096, limit, |_| Ok(()));
-    assert_eq!(read(20_000).unwrap().len(), 10);
+    let read = |budget: &Budget| read(&mut Reader::new(&archive.0[..]), 4096, budget, |_| Ok(()));
+    assert_eq!(read(&Budget::new(40_000)).unwrap().len(), 10);
+    let limit = 9_000;
     assert!(matches!(
-        read(9_000),
+        read(&Budget::new(limit)),
         Err(LayerError::TooManyMembers { limit: 9_000 })
     ));
+    // Each layer alone would do; all together they do not.
+    let budget = Budget::new(100_000);
+    let count = (0..10).take_while(|_| read(&budget).is_ok()).count();
+    assert!((2..=5).contains(&count), "{count}");
+    assert!(matches!(read(&budget), Err(LayerError::TooManyMembers { .. })));
+}
+
+#[test]
+fn memory_is_counted_as_it_is() {
+    for (archive, least) in [
+        // A path, and what is fixed.
+        (Archive::default().file(&[b'p'; 90], b""), 90),
+        // A node of a tree for one attribute, with names and values beside it.
+        (
+            Archive::default()
+                .pax(&[("SCHILY.xattr.user.note", b"n")])
+                .file(b"f", b""),
+            11 * 48 + 2 * 32,
+        ),
+        // Three chunks.
+        (
+            Archive::default().file(b"f", &[1; 4096 * 3]),
+            3 * size_of::<rafs::ChunkRef>(),
+        ),
+    ] {
+        let least = least + 64 * size_of::<Change>();
+        let read = |limit| {
+            read(
+                &mut Reader::new(&archive.0[..]),
+                4096,
+                &Budget::new(limit),
+                |_| Ok(()),
+            )
+        };
+        assert!(read(least).is_err(), "{least}");
+        assert!(read(least + 300).is_ok(), "{least}");
+    }
+}
+
+/// A sparse file with nothing but a hole.
+fn hole(archive: Archive, name: &[u8], len: u64) -> Archive {
+    archive
+        .pax(&[
+            ("GNU.sparse.size", len.to_string().as_bytes()),
+            ("GNU.sparse.map", b"0,0"),
+        ])
+        .file(name, b"")
+}
+
+#[test]
+fn holes_of_a_layer_are_bounded_before_any_is_read() {
+    let count = |archive: &Archive| {
+        let mut count = 0;
+        let stop = |_| {
+            count += 1;
+            Err(LayerError::Interrupted)
+        };
+        let error = read(
+            &mut Reader::new(&archive.0[..]),
+            1 << 20,
+            &Budget::default(),
+            stop,
+        )
+        .unwrap_err();
+        (count, error)
+    };
+    let (read_count, error) = count(&hole(Archive::default(), b"hole", 1 << 44));
+    assert_eq!(read_count, 0);
+    assert_eq!(
+        error.to_string(),
+        "entry \"hole\" at byte 1024: the layer's sparse files have holes of more than 68719476736 bytes together"
+    );
+    let (read_count, error) = count(&hole(Archive::default(), b"hole", 64 << 30));
+    assert!(
+        read_count == 1 && matches!(error, LayerError::Interrupted),
+        "{error}"
+    );
+    // Small ones add up.
+    let two = hole(hole(Archive::default(), b"small", 1 << 20), b"large", 64 << 30);
+    let budget = Budget::default();
+    let error = read(&mut Reader::new(&two.0[..]), 1 << 20, &budget, |_| Ok(()));
+    let Err(LayerError::Entry { problem, path, .. }) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(
+        (problem, path.as_str()),
+        (Problem::TooManyHoles { limit: 64 << 30 }, "large")
+    );
+}
+
+#[test]
+fn chunks_are_counted_before_they_are_read() {
+    assert_eq!(slots_end(0, 0, 4096).unwrap(), 0);
+    assert_eq!(slots_end(5, 4097, 4096).unwrap(), 7);
+    assert_eq!(
+        slots_end(0, u64::from(SLOTS_MAX) * 4096, 4096).unwrap(),
+        SLOTS_MAX
+    );
+    for (first, size) in [(1, u64::from(SLOTS_MAX) * 4096), (0, u64::MAX), (SLOTS_MAX, 1)] {
+        assert!(matches!(
+            slots_end(first, size, 4096),
+            Err(LayerError::TooManyChunks { limit: 0xff_ffff })
+        ));
+    }
 }
 
 #[test]
@@ -255,7 +360,7 @@ fn content_is_handed_on_piece_by_piece_whatever_its_size() {
     });
     let mut reader = Reader::new(archive.0.chain(std::io::repeat(7)));
     let mut count = 0;
-    let error = read(&mut reader, 4096, |cut| {
+    let error = read(&mut reader, 4096, &Budget::default(), |cut| {
         assert_eq!(cut.content, [7; 4096]);
         count += 1;
         match count < 100 {

@@ -54,7 +54,7 @@ impl CleanPath {
 
     /// The whiteout of all that lower layers have in this directory.
     fn opaque(&self) -> CleanPath {
-        CleanPath::join(self.components(), b".wh..wh..opq")
+        CleanPath::join(self.as_bytes(), b".wh..wh..opq")
     }
 }
 
@@ -78,7 +78,8 @@ mod tests {
             }
         }
         let bytes = tar.into_inner().unwrap();
-        layer::read(&mut Reader::new(&bytes[..]), 4096, |_| Ok(())).unwrap()
+        let budget = layer::Budget::default();
+        layer::read(&mut Reader::new(&bytes[..]), 4096, &budget, |_| Ok(())).unwrap()
     }
 
     #[test]

@@ -176,6 +176,7 @@ impl Header {
             device,
             xattrs: records.xattrs(),
             size: 0,
+            hole_len: 0,
             offset: self.offset,
             path,
         })

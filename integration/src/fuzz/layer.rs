@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
+use converter::CleanPath;
 use converter::error::LayerError;
-use converter::layer::{Action, Change, read};
+use converter::layer::{Action, Budget, Change, read};
 use converter::overlay::Overlay;
 use converter::tarball::Reader;
 use rafs::blob::{BlobBuilder, BlobInfo, BlobOptions};
@@ -29,7 +30,7 @@ pub fn layer(input: &[u8]) {
     let mut contents = Vec::new();
     let mut len = 0;
     let mut reader = Reader::new(input);
-    let changes = read(&mut reader, CHUNK_SIZE, |cut| {
+    let changes = read(&mut reader, CHUNK_SIZE, &Budget::default(), |cut| {
         len += cut.content.len();
         contents.push(cut.content);
         match len > CONTENT_LEN_MAX {
@@ -53,11 +54,12 @@ pub fn layer(input: &[u8]) {
 
 fn assert_clean(change: &Change, input: &[u8]) {
     let link = match &change.action {
-        Action::Link { target } => target.components(),
-        _ => &[],
+        Action::Link { target } => Some(target),
+        _ => None,
     };
-    for name in change.path.components().iter().chain(link) {
-        assert!((1..=255).contains(&name.len()) && !matches!(name.as_slice(), b"." | b".."));
+    let names = link.into_iter().flat_map(CleanPath::components);
+    for name in change.path.components().chain(names) {
+        assert!((1..=255).contains(&name.len()) && !matches!(name, b"." | b".."));
         assert!(!name.contains(&b'/') && !name.contains(&0));
     }
     assert!(change.offset < input.len() as u64);

@@ -43,7 +43,7 @@ fn zstd_zeros(window: u8) -> Vec<u8> {
 fn read_all(stored: &[u8]) -> Result<(usize, u64), LayerError> {
     let mut reader = Reader::new(HashReader::new(Decoder::new(stored)?));
     let mut chunk_count = 0;
-    read(&mut reader, 1 << 20, |cut| {
+    read(&mut reader, 1 << 20, &Budget::default(), |cut| {
         assert!(cut.content.len() <= 1 << 20);
         chunk_count += 1;
         Ok(())
