@@ -1,18 +1,18 @@
 //! A RAFS image opened for reading: its manifest, its bootstrap, and the way to its blobs.
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use oci_spec::image::Digest;
-use proto::image::{ImageSource, Platform};
-use proto::lazy::{self, LazyManifest, Prefer};
+use proto::image::{ImageSource, Platform, open_regular};
+use proto::lazy::{self, BOOTSTRAP_LEN_MAX, LazyManifest, Prefer};
 use rafs::blob::{MetaError, Units};
 use rafs::hints::TEXT_LEN_MAX;
-use rafs::{BlobIndex, Image};
+use rafs::{BlobIndex, Image, image};
 use tokio::sync::OnceCell;
 
 use crate::error::Error;
@@ -62,18 +62,15 @@ impl RafsParts {
             path: place.into(),
             source,
         };
-        let mut file = tempfile::tempfile().map_err(failed)?;
+        let file = tempfile::tempfile().map_err(failed)?;
         lazy::fetch_bootstrap(&source, &layers, &file).await?;
-        let mut bootstrap = Vec::new();
-        file.rewind()
-            .and_then(|()| file.read_to_end(&mut bootstrap))
-            .map_err(failed)?;
+        let bootstrap = recognize_and_read(file, Path::new(place))?;
         Ok(RafsParts {
             place: place.to_owned(),
             source,
             found,
             layers,
-            bootstrap: bootstrap.into(),
+            bootstrap,
         })
     }
 
@@ -158,18 +155,57 @@ fn sha256(id: &str) -> Result<Digest, Error> {
     })
 }
 
-/// Reads a bootstrap file.
+/// Reads a bootstrap file: a regular one that starts like a bootstrap and is no longer than one may be.
 pub fn read_file(path: &Path) -> Result<Bytes, Error> {
-    let failed = |source| Error::Io {
-        doing: "reading",
-        path: path.to_owned(),
+    recognize_and_read(open_regular(path)?, path)
+}
+
+/// Reads a file that may be no bootstrap, or not any more: a regular one, no longer than a bootstrap may be.
+pub fn read_any(path: &Path) -> Result<Bytes, Error> {
+    read(open_regular(path)?, path)
+}
+
+/// Reads a bootstrap. `path` is for messages.
+fn recognize_and_read(file: File, path: &Path) -> Result<Bytes, Error> {
+    let mut head = Vec::new();
+    (&file)
+        .rewind()
+        .and_then(|()| (&file).take(image::HEAD_LEN).read_to_end(&mut head))
+        .map_err(reading(path))?;
+    image::recognize(&head).map_err(|source| Error::Bootstrap {
+        place: path.display().to_string(),
         source,
-    };
+    })?;
+    read(file, path)
+}
+
+fn read(mut file: File, path: &Path) -> Result<Bytes, Error> {
+    let len = file.metadata().map_err(reading(path))?.len();
+    if len > BOOTSTRAP_LEN_MAX {
+        return Err(Error::Image(proto::image::Error::TooLarge {
+            what: format!("bootstrap {}", path.display()),
+            len_max: BOOTSTRAP_LEN_MAX,
+        }));
+    }
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|mut file| file.read_to_end(&mut bytes))
-        .map_err(failed)?;
+    let room = usize::try_from(len).unwrap_or(usize::MAX);
+    bytes
+        .try_reserve_exact(room)
+        .map_err(|error| reading(path)(io::Error::new(io::ErrorKind::OutOfMemory, error)))?;
+    // A file that grows meanwhile is read as far as it was.
+    file.rewind()
+        .and_then(|()| file.take(len).read_to_end(&mut bytes))
+        .map_err(reading(path))?;
     Ok(bytes.into())
+}
+
+fn reading(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    |source| Error::Io {
+        doing: "reading",
+        path,
+        source,
+    }
 }
 
 /// Opens a bootstrap file.

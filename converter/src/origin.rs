@@ -91,11 +91,11 @@ impl Origin {
         let what = format!("manifest {}", found.digest);
         check_types(&what, &found.manifest)?;
         check_foreign(source, &found.manifest).await?;
-        let descriptor = found.manifest.config();
-        let bytes = source.small_blob(descriptor, CONFIG_LEN_MAX).await?;
-        let config_name = format!("config {}", descriptor.digest());
-        let value: Value = parse(&config_name, &bytes)?;
-        let config: Config = parse(&config_name, &bytes)?;
+        let value = config(source, &found.manifest).await?;
+        let config = Config::deserialize(&value).map_err(|source| Error::Document {
+            what: format!("config {}", found.manifest.config().digest()),
+            source,
+        })?;
         check_platform(&what, &config, platform)?;
         let layers = found.manifest.layers();
         if layers.len() != config.rootfs.diff_ids.len() {
@@ -114,11 +114,17 @@ impl Origin {
     }
 }
 
-/// Reads the config as it stands, so that members we do not know survive.
+/// Reads the config as it stands, so that members we do not know survive. It and its `rootfs` are objects: read into
+/// structures, arrays would do as well.
 pub(crate) async fn config(source: &ImageSource, manifest: &ImageManifest) -> Result<Value, Error> {
     let descriptor = manifest.config();
+    let what = format!("config {}", descriptor.digest());
     let bytes = source.small_blob(descriptor, CONFIG_LEN_MAX).await?;
-    let members: serde_json::Map<String, Value> = parse(&format!("config {}", descriptor.digest()), &bytes)?;
+    let members: serde_json::Map<String, Value> = parse(&what, &bytes)?;
+    if members.get("rootfs").is_some_and(|rootfs| !rootfs.is_object()) {
+        let source = serde::de::Error::custom("rootfs is no object");
+        return Err(Error::Document { what, source });
+    }
     Ok(Value::Object(members))
 }
 

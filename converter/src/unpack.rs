@@ -56,10 +56,12 @@ pub struct Unpacked {
 /// Paths that lost something.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Lost {
-    /// Owner or group: only root can give files away.
+    /// Owner or group: only root can give files away, and nobody to the id 4294967295, which means none to Linux.
     pub owner: u64,
-    /// Extended attributes that the user or the file system may not store.
+    /// Extended attributes that the user or the file system may not store, or that it has no room for.
     pub xattrs: u64,
+    /// Modification times that the file system cannot say.
+    pub times: u64,
     /// Devices that only root can make; they are missing.
     pub devices: u64,
     /// Sockets, which archives cannot hold; they are missing.

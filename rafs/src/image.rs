@@ -30,6 +30,17 @@ use crate::layout;
 use bytes::Bytes;
 use superblock::Shape;
 
+/// Bytes from the start of a file that tell whether it is a bootstrap.
+pub const HEAD_LEN: u64 = layout::SUPERBLOCK_OFFSET + size_of::<layout::SuperBlock>() as u64;
+
+/// Tells from the first [`HEAD_LEN`] bytes of a file, or all if it is shorter, whether it is a RAFS v6 bootstrap at all.
+///
+/// # Errors
+/// [`Error::Foreign`] when it is none.
+pub fn recognize(head: &[u8]) -> Result<(), Error> {
+    superblock::recognize(Bytes(head)).map(drop)
+}
+
 /// Number of an inode on disk: (byte offset - meta block address) / 32. Fits in 40 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nid(pub u64);

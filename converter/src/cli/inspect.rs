@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fmt::Write;
 
-use anyhow::Context;
 use converter::inspect::{HintsSummary, PathView, Summary, look_up, summarize};
 use converter::opened;
 use rafs::hints::Hints;
@@ -78,7 +77,7 @@ async fn dump(args: &Args, printer: &Printer) -> anyhow::Result<u8> {
     match &args.subject {
         // As bytes: what cannot be opened can still be dumped.
         Subject::File(path) => {
-            let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+            let bytes = opened::read_any(path)?;
             rafs::image::dump(&bytes, &mut text)?;
         }
         Subject::Image(location) => {

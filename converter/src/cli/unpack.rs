@@ -88,11 +88,15 @@ pub(super) fn warn(lost: &Lost, printer: &Printer) {
     for (count, what) in [
         (
             lost.owner,
-            "files have another owner than in the image: only root can give files away",
+            "files have another owner than in the image: only root can give files away, and nobody to id 4294967295",
         ),
         (
             lost.xattrs,
-            "files lack extended attributes that this user or file system may not store",
+            "files lack extended attributes that this user may not store, or this file system has no room for",
+        ),
+        (
+            lost.times,
+            "files have other times than in the image: this file system cannot say them",
         ),
         (lost.devices, "devices are missing: only root can make them"),
         (lost.sockets, "sockets are missing: tar archives cannot hold them"),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rafs::tree::FileType;
 use rafs::{Inode, Timestamp};
-use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::archive::device;
@@ -102,16 +102,17 @@ impl FolderSink {
     /// Sets owner, attributes, mode and times: in this order, because giving a file away takes setuid bits and
     /// capabilities from it, and everything changes its times.
     fn complete(&mut self, fd: &OwnedFd, attr: &Attr, path: &[u8]) -> Result<(), Error> {
-        let mode = self.give(&attr.inode, path, |uid, gid| fs::fchown(fd, Some(uid), Some(gid)))?;
+        let mode = self.give(&attr.inode, path, |uid, gid| fs::fchown(fd, uid, gid))?;
         let mut is_lost = false;
         for (name, value) in &attr.xattrs {
             let set = fs::fsetxattr(fd, OsStr::from_bytes(name), value, XattrFlags::empty());
-            is_lost |= self.kept("setting attributes of", path, set)?;
+            is_lost |= self.is_lost(path, set)?;
         }
         self.lost.xattrs += u64::from(is_lost);
         fs::fchmod(fd, mode).map_err(|errno| self.error("setting the mode of", path, errno))?;
-        fs::futimens(fd, &times(attr.inode.mtime))
-            .map_err(|errno| self.error("setting the times of", path, errno))
+        let mtime = attr.inode.mtime;
+        let set = fs::futimens(fd, &times(mtime)).and_then(|()| fs::fstat(fd));
+        self.note_times(path, mtime, set)
     }
 
     /// The same for what cannot be opened: links, devices, FIFOs, sockets.
@@ -119,7 +120,7 @@ impl FolderSink {
         let (inode, path, name) = (&item.step.inode, &item.step.path[..], os(item.step.name()));
         let no_follow = AtFlags::SYMLINK_NOFOLLOW;
         let mode = self.give(inode, path, |uid, gid| {
-            fs::chownat(dir, name, Some(uid), Some(gid), no_follow)
+            fs::chownat(dir, name, uid, gid, no_follow)
         })?;
         let mut is_lost = false;
         // There is no call that takes a descriptor and a name; the kernel's own name for the directory serves.
@@ -128,15 +129,27 @@ impl FolderSink {
             .join(name);
         for (xattr, value) in &item.xattrs {
             let set = fs::lsetxattr(&by_path, OsStr::from_bytes(xattr), value, XattrFlags::empty());
-            is_lost |= self.kept("setting attributes of", path, set)?;
+            is_lost |= self.is_lost(path, set)?;
         }
         self.lost.xattrs += u64::from(is_lost);
         if inode.file_type != FileType::Symlink {
             fs::chmodat(dir, name, mode, AtFlags::empty())
                 .map_err(|errno| self.error("setting the mode of", path, errno))?;
         }
-        fs::utimensat(dir, name, &times(inode.mtime), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| self.error("setting the times of", path, errno))
+        let set = fs::utimensat(dir, name, &times(inode.mtime), no_follow)
+            .and_then(|()| fs::statat(dir, name, no_follow));
+        self.note_times(path, inode.mtime, set)
+    }
+
+    /// Notes times that the file system cannot say. It mostly takes the nearest that it can, without a word.
+    fn note_times(&mut self, path: &[u8], mtime: Timestamp, set: Result<Stat, Errno>) -> Result<(), Error> {
+        let is_kept = match set {
+            Ok(stat) => has_time(&stat, mtime),
+            Err(Errno::INVAL | Errno::OVERFLOW | Errno::RANGE) => false,
+            Err(errno) => return Err(self.error("setting the times of", path, errno)),
+        };
+        self.lost.times += u64::from(!is_kept);
+        Ok(())
     }
 
     /// Gives a file to its owner and says which mode it may have: setuid and setgid mean the right owner only.
@@ -144,16 +157,21 @@ impl FolderSink {
         &mut self,
         inode: &Inode,
         path: &[u8],
-        chown: impl FnOnce(Uid, Gid) -> Result<(), Errno>,
+        chown: impl FnOnce(Option<Uid>, Option<Gid>) -> Result<(), Errno>,
     ) -> Result<Mode, Error> {
         let mode = Mode::from_raw_mode(u32::from(inode.permissions));
         if self.identity.0 == (inode.uid, inode.gid) {
             return Ok(mode);
         }
-        match chown(Uid::from_raw(inode.uid), Gid::from_raw(inode.gid)) {
-            Ok(()) => Ok(mode),
+        // To Linux this id is none, and asks to leave the owner as it is.
+        let is_id = |id: &u32| *id != u32::MAX;
+        let uid = Some(inode.uid).filter(is_id).map(Uid::from_raw);
+        let gid = Some(inode.gid).filter(is_id).map(Gid::from_raw);
+        let is_whole = uid.is_some() && gid.is_some();
+        match chown(uid, gid) {
+            Ok(()) if is_whole => Ok(mode),
             // Not root; or root of a user namespace that does not have the owner.
-            Err(Errno::PERM | Errno::INVAL) => {
+            Ok(()) | Err(Errno::PERM | Errno::INVAL) => {
                 self.lost.owner += 1;
                 Ok(mode - (Mode::SUID | Mode::SGID))
             }
@@ -161,12 +179,12 @@ impl FolderSink {
         }
     }
 
-    /// Whether an attribute was refused in a way that is no failure: true for lost.
-    fn kept(&self, doing: &'static str, path: &[u8], result: Result<(), Errno>) -> Result<bool, Error> {
-        match result {
+    /// Whether an attribute is lost, and why that is no failure.
+    fn is_lost(&self, path: &[u8], set: Result<(), Errno>) -> Result<bool, Error> {
+        match set {
             Ok(()) => Ok(false),
-            Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP) => Ok(true),
-            Err(errno) => Err(self.error(doing, path, errno)),
+            Err(errno) if is_refusal(errno) => Ok(true),
+            Err(errno) => Err(self.error("setting attributes of", path, errno)),
         }
     }
 
@@ -300,6 +318,26 @@ impl Sink for FolderSink {
         self.close_to(0)?;
         Ok(self.lost)
     }
+}
+
+/// Whether the user or the file system does not take an attribute: it may not be set, is of a kind that is not stored,
+/// or too large. Most file systems have a block for the attributes of a file, and say that the disk is full when that is.
+fn is_refusal(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::PERM
+            | Errno::ACCESS
+            | Errno::NOTSUP
+            | Errno::NOSPC
+            | Errno::DQUOT
+            | Errno::TOOBIG
+            | Errno::RANGE
+            | Errno::INVAL
+    )
+}
+
+fn has_time(stat: &Stat, mtime: Timestamp) -> bool {
+    stat.st_mtime == mtime.secs && stat.st_mtime_nsec == u64::from(mtime.nanos)
 }
 
 fn times(mtime: Timestamp) -> Timestamps {

@@ -2,6 +2,7 @@
 
 mod against;
 mod archive;
+mod bootstrap_file;
 mod commands;
 mod damage;
 mod fixture;
@@ -9,6 +10,7 @@ mod hints;
 mod inspect;
 mod interrupt;
 mod lessons;
+mod lost;
 mod packing;
 mod place;
 mod restore;

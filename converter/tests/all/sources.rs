@@ -182,6 +182,27 @@ fn a_source_that_is_none_leaves_no_target_behind() {
 }
 
 #[test]
+fn configs_whose_parts_are_no_objects_are_refused() {
+    let config: fn(&serde_json::Value) -> serde_json::Value =
+        |diff_id| json!(["linux", "amd64", null, {"diff_ids": [diff_id]}]);
+    let rootfs: fn(&serde_json::Value) -> serde_json::Value =
+        |diff_id| json!({"os": "linux", "architecture": "amd64", "rootfs": [[diff_id]]});
+    for make in [config, rootfs] {
+        let place = Place::new();
+        let layout = place.path("src");
+        let layer = stored("f");
+        let diff_id = json!(layer.diff_id);
+        let manifest = add_image(&layout, &[layer], OCI_MANIFEST, OCI_CONFIG, "amd64");
+        let mut document = place.blob("src", manifest["digest"].as_str().unwrap());
+        document["config"] = add_blob(&layout, OCI_CONFIG, &serde_json::to_vec(&make(&diff_id)).unwrap());
+        let manifest = add_blob(&layout, OCI_MANIFEST, &serde_json::to_vec(&document).unwrap());
+        write_index(&layout, &[manifest]);
+        let stderr = refusal(&place, &[]);
+        assert!(stderr.contains(" is not valid: "), "{stderr}");
+    }
+}
+
+#[test]
 fn foreign_layers_convert_if_their_data_is_there() {
     let place = Place::new();
     let media_type = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".to_owned();

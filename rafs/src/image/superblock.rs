@@ -93,7 +93,8 @@ pub(super) fn is_chunk_size(size: u32) -> bool {
     size.is_power_of_two() && (layout::CHUNK_SIZE_MIN..=layout::CHUNK_SIZE_MAX).contains(&size)
 }
 
-fn read_superblock<'a>(bytes: Bytes<'a>, on_fault: &mut OnFault<'_>) -> Result<&'a SuperBlock, Error> {
+/// Whether a file that starts with these bytes is a RAFS v6 bootstrap, sound or not.
+pub(super) fn recognize(bytes: Bytes<'_>) -> Result<&SuperBlock, Error> {
     let foreign = |what| Error::Foreign { what };
     let superblock: &SuperBlock = bytes
         .read(SUPERBLOCK_OFFSET, "")
@@ -104,6 +105,11 @@ fn read_superblock<'a>(bytes: Bytes<'a>, on_fault: &mut OnFault<'_>) -> Result<&
     if superblock.feature_compat.get() & layout::COMPAT_RAFS_V6 == 0 {
         return Err(foreign("an EROFS image, but without the mark of RAFS v6"));
     }
+    Ok(superblock)
+}
+
+fn read_superblock<'a>(bytes: Bytes<'a>, on_fault: &mut OnFault<'_>) -> Result<&'a SuperBlock, Error> {
+    let superblock = recognize(bytes)?;
     let unsupported = [
         (
             superblock.checksum.get() != 0,
