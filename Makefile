@@ -1,6 +1,6 @@
 # `make help` lists the targets. CARGO_TARGET_DIR is respected everywhere.
 .DEFAULT_GOAL := help
-.PHONY: help deps build-deps build test demo fuzz bench-rafs bench-datapath bench-fetch bench-start scale-test lint fmt doc deny sizes clean
+.PHONY: help deps build-deps build test demo fuzz bench-rafs bench-datapath bench-fetch bench-start scale-test crash-fill lint fmt doc deny sizes clean
 CARGO ?= cargo
 TIME ?= 1800
 
@@ -51,6 +51,11 @@ crash-test: deps ## Kill the daemon a thousand times under readers, on both tier
 	$(CARGO) build --locked --workspace --bins
 	SLIPWAY_CRASH_KILLS=1000 SLIPWAY_CRASH_SECONDS=1200 \
 		$(CARGO) test --locked -p integration --test it -- --test-threads 1 --nocapture node::crash::
+
+crash-fill: deps ## Kill the daemon 200 times while it fills its cache, and 200 times while it evicts
+	$(CARGO) build --locked --workspace --bins
+	SLIPWAY_FILL_KILLS=200 SLIPWAY_FILL_SECONDS=900 \
+		$(CARGO) test --locked -p integration --test it -- --nocapture semantics::daemons_die
 
 lint: build-deps sizes ## Formatting, clippy, file sizes
 	$(CARGO) fmt --all --check

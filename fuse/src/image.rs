@@ -185,6 +185,7 @@ impl Served {
             bytes_fill: cost.fetched(&[Class::Fill]),
             blocked: cost.blocked(),
             requests: cost.requests.load(Ordering::Relaxed),
+            bytes_checked: cost.checked.load(Ordering::Relaxed),
             read_errors: cost.read_errors.load(Ordering::Relaxed),
             cache_errors: self.supply.blobs().map(|blob| blob.setbacks()).sum(),
         }

@@ -20,6 +20,11 @@ pub fn reader() -> Result<Command> {
     Ok(Command::new(built("reader")?))
 }
 
+/// An evictor of the crash tests.
+pub fn evictor() -> Result<Command> {
+    Ok(Command::new(built("evictor")?))
+}
+
 /// Finds a program beside this one. Cargo tells a crate's tests only of the crate's own programs, but all programs of
 /// one profile lie in one folder: the parent of this program's, or of `deps/` in the case of a test.
 fn built(name: &str) -> Result<PathBuf> {

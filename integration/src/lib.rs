@@ -11,7 +11,7 @@
 //! | [`origin`] | a registry that fails in every way a test asks for |
 //! | [`wire`] | a line of a known rate |
 //! | [`usage`] | what a process has used |
-//! | [`reader`] | programs that read while daemons die |
+//! | [`reader`], [`evictor`] | programs that read while daemons die, or die while they evict |
 //! | [`binaries`] | the workspace's own programs |
 //! | [`image`] | test images, made in code or from Debian packages |
 //! | [`userns`] | a user namespace, and mounts with ids that it maps |
@@ -31,6 +31,7 @@ pub mod containerd;
 pub mod cri;
 pub mod demo;
 pub mod erofs;
+pub mod evictor;
 pub mod fuzz;
 pub mod image;
 pub mod listing;

@@ -71,13 +71,9 @@ impl ServedImage {
         })
     }
 
-    /// Mounts an image as one of a node, which reaches the kernel one way only.
-    pub fn on_node(data_path: DataPath, bootstrap: &Path, blobs: &Path, dir: &Path) -> Result<Self> {
-        let terms = Terms {
-            data_path,
-            ..Terms::default()
-        };
-        let served = Self::node(&terms, dir)?;
+    /// Mounts an image as one of a node.
+    pub fn on_node(terms: &Terms, bootstrap: &Path, blobs: &Path, dir: &Path) -> Result<Self> {
+        let served = Self::node(terms, dir)?;
         served.add(ID, bootstrap, Arc::new(Folder(blobs.to_owned())))?;
         Ok(served)
     }

@@ -28,6 +28,10 @@ pub struct Settings {
     /// Whether images become complete in the background: `auto`, `off` or a rate. Off unless set, so that what is
     /// fetched is what was read.
     pub fill: &'static str,
+    /// Most that the chunk cache may hold.
+    pub cache_size_max: &'static str,
+    /// What the chunk cache leaves free on its disk.
+    pub cache_free_min: &'static str,
     /// Whether ids are mapped where that is asked for.
     pub remap_ids: bool,
 }
@@ -39,6 +43,8 @@ impl Default for Settings {
             data_path: "auto",
             log_level: "debug",
             fill: "off",
+            cache_size_max: "80%",
+            cache_free_min: "0B",
             remap_ids: false,
         }
     }
@@ -56,13 +62,16 @@ impl Slipwayd {
         let dir = scene.folder("slipway")?;
         let config = format!(
             "root = \"{0}/root\"\nrun_dir = \"{0}/run\"\ndata_path = \"{4}\"\n\n[log]\nlevel = \"{1}\"\n\n\
-             [fuse]\nread_deadline = \"{2}ms\"\n\n[fetch]\nfill = \"{3}\"\nfill_free_min = \"0B\"\n\n[overlay]\nremap_ids = {5}\n",
+             [fuse]\nread_deadline = \"{2}ms\"\n\n[fetch]\nfill = \"{3}\"\nfill_free_min = \"0B\"\n\n[overlay]\nremap_ids = {5}\n\n\
+             [cache]\nsize_max = \"{6}\"\nfree_min = \"{7}\"\n",
             dir.display(),
             settings.log_level,
             settings.read_deadline.as_millis(),
             settings.fill,
             settings.data_path,
-            settings.remap_ids
+            settings.remap_ids,
+            settings.cache_size_max,
+            settings.cache_free_min
         );
         std::fs::write(dir.join("config.toml"), config).context("write the daemon's configuration")?;
         let process = serve(&dir)?;

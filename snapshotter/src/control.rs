@@ -69,6 +69,7 @@ impl ControlService {
             data_path_reason: choice.map(|choice| choice.reason).unwrap_or_default(),
             disk_bytes: numbers.bytes_disk,
             cache_error_count: numbers.cache_errors,
+            checked_bytes: numbers.bytes_checked,
         }
     }
 }

@@ -82,6 +82,8 @@ pub(crate) struct Account {
     evicted: AtomicU64,
     refused: AtomicU64,
     write_errors: AtomicU64,
+    /// The longest that was refused since there was as much room as is kept.
+    wanted: AtomicU64,
     pressure: Notify,
 }
 
@@ -98,6 +100,7 @@ impl Account {
             evicted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             write_errors: AtomicU64::new(0),
+            wanted: AtomicU64::new(0),
             pressure: Notify::new(),
         }
     }
@@ -113,6 +116,7 @@ impl Account {
         if !is_taken {
             self.room.fetch_add(len, Ordering::Relaxed);
             self.refused.fetch_add(len.unsigned_abs(), Ordering::Relaxed);
+            self.wanted.fetch_max(len.unsigned_abs(), Ordering::Relaxed);
         }
         is_taken
     }
@@ -151,8 +155,13 @@ impl Account {
         let room = within_size.min(within_free);
         self.room.store(room, Ordering::Relaxed);
         let gap = self.gap();
-        match room < gap {
-            true => gap.saturating_mul(2).saturating_sub(room).unsigned_abs(),
+        // In a small cache a single chunk may be longer than the gap, and would never find room.
+        let wanted = gap.max(signed(self.wanted.load(Ordering::Relaxed)));
+        if room >= wanted {
+            self.wanted.store(0, Ordering::Relaxed);
+        }
+        match room < wanted {
+            true => gap.saturating_add(wanted).saturating_sub(room).unsigned_abs(),
             false => 0,
         }
     }
@@ -244,6 +253,17 @@ mod tests {
         assert_eq!(account.status().bytes_refused, 1);
         account.measured(measure(4, 0));
         assert!(account.take(6));
+    }
+
+    #[test]
+    fn what_is_longer_than_the_gap_finds_room() {
+        let account = account(SizeMax::Bytes(16 * MIB), 0);
+        assert_eq!(account.measured(measure(15 * MIB, 0)), 0);
+        assert!(!account.take(2 * MIB));
+        // The gap is half a MiB.
+        assert_eq!(account.measured(measure(15 * MIB, 0)), 3 * MIB / 2);
+        assert_eq!(account.measured(measure(13 * MIB, 0)), 0);
+        assert_eq!(account.measured(measure(15 * MIB, 0)), 0, "it had its room");
     }
 
     #[test]

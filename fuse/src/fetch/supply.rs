@@ -70,6 +70,8 @@ pub(super) struct Lot {
 pub(crate) struct Cost {
     pub(crate) requests: AtomicU64,
     pub(crate) read_errors: AtomicU64,
+    /// Bytes that an earlier process recorded and this one hashed.
+    pub(crate) checked: AtomicU64,
     /// Stored bytes, by class.
     fetched: [AtomicU64; Class::ALL.len()],
     /// Time that reads waited for what was not in the cache, microseconds.

@@ -127,6 +127,8 @@ impl Supply {
     /// landing: those who wait board again and find it absent.
     pub(super) fn check(&self, lot: Arc<Lot>, chunk: ChunkRef, lead: Lead<Key, Landing>) {
         let engine = self.engine.clone();
+        let len = u64::from(chunk.uncompressed.len);
+        self.cost.checked.fetch_add(len, Ordering::Relaxed);
         self.engine.spawn(async move {
             let decoder = engine.decoder(Class::Fault).await;
             engine.spawn_blocking(move || {

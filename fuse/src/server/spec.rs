@@ -67,6 +67,8 @@ pub struct ImageStatus {
     pub bytes_hint: u64,
     /// Of these, bytes that nobody had asked for yet.
     pub bytes_fill: u64,
+    /// Uncompressed bytes that an earlier process left and that were hashed before they were used.
+    pub bytes_checked: u64,
     /// Requests to its source.
     pub requests: u64,
     /// Time that reads waited for what was not in the cache, all of them together.

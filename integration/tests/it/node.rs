@@ -9,6 +9,7 @@ mod mapped;
 mod parts;
 mod pods;
 mod scale;
+mod trim;
 
 use std::io::Write;
 use std::str::FromStr;
@@ -33,14 +34,14 @@ fn node_on(data_path: &'static str) -> Node {
 }
 
 /// A number from the environment, or the one for the ordinary suite.
-fn setting<T: FromStr>(name: &str, ordinary: T) -> T {
+pub(crate) fn setting<T: FromStr>(name: &str, ordinary: T) -> T {
     let set = std::env::var(name).ok();
     set.map_or(Some(ordinary), |text| text.parse().ok())
         .unwrap_or_else(|| panic!("{name} is no number"))
 }
 
 /// Tells a figure to whoever runs the tests.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout();
     writeln!(out, "{line}").unwrap();
 }

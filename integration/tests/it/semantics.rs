@@ -6,8 +6,9 @@
 //! | [`table`] | the rows of the document |
 //! | [`outcome`] | what is observed of a case, in the words of the document |
 //! | [`stage`] | an image that is served, and where it comes from |
-//! | [`registry`], [`disk`], [`leftover`] | the cases, by section |
+//! | [`registry`], [`disk`], [`leftover`], [`death`] | the cases, by section |
 
+mod death;
 mod disk;
 mod leftover;
 mod outcome;
@@ -25,10 +26,11 @@ use self::table::Row;
 type Case = (&'static str, fn() -> Outcome);
 
 /// The sections of the document, by their headings.
-const SECTIONS: [(&str, &[Case]); 3] = [
+const SECTIONS: [(&str, &[Case]); 4] = [
     ("Registries, mirrors and stores", registry::CASES),
     ("The disk under the cache", disk::CASES),
     ("What an earlier process left", leftover::CASES),
+    ("Daemons that are killed", death::CASES),
 ];
 
 /// Cases that are played at once. Most of them only wait.
@@ -67,6 +69,11 @@ fn disks_fail_as_the_document_says() {
 #[test]
 fn what_is_left_is_used_as_the_document_says() {
     play(SECTIONS[2].0);
+}
+
+#[test]
+fn daemons_die_as_the_document_says() {
+    play(SECTIONS[3].0);
 }
 
 /// Plays the cases of a section and compares what is observed with the rows.

@@ -90,6 +90,7 @@ pub(super) fn as_json(image: &Image) -> serde_json::Value {
         "needed_bytes": image.needed_bytes,
         "disk_bytes": image.disk_bytes,
         "cache_error_count": image.cache_error_count,
+        "checked_bytes": image.checked_bytes,
         "fetched_bytes": image.fetched_bytes,
         "demand_bytes": image.demand_bytes,
         "hint_bytes": image.hint_bytes,

@@ -6,7 +6,7 @@ use integration::erofs::{self, ErofsMount};
 use integration::listing;
 use integration::reference;
 use integration::scene::Scene;
-use integration::served::ServedImage;
+use integration::served::{ServedImage, Terms};
 use integration::slipway::{convert_with, oci};
 
 fn shows_what_is_expected(name: &str) {
@@ -20,7 +20,11 @@ fn shows_what_is_expected(name: &str) {
     let dir = |name: &str| scene.folder(name).unwrap();
     shows(&ServedImage::alone(&files.bootstrap, &files.blobs, &dir("alone")).unwrap());
     for (data_path, name) in [(DataPath::Erofs, "node-erofs"), (DataPath::Fuse, "node-fuse")] {
-        shows(&ServedImage::on_node(data_path, &files.bootstrap, &files.blobs, &dir(name)).unwrap());
+        let terms = Terms {
+            data_path,
+            ..Terms::default()
+        };
+        shows(&ServedImage::on_node(&terms, &files.bootstrap, &files.blobs, &dir(name)).unwrap());
     }
 
     let bootstrap = std::fs::read(&files.bootstrap).unwrap();

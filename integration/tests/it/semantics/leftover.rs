@@ -76,7 +76,7 @@ impl Filled {
 
     fn stage(&self, terms: &Terms) -> Stage {
         let source = source(&self.origin.address().to_string());
-        Stage::at(self.scene.clone(), &self.dir, terms, source)
+        Stage::at(self.scene.clone(), &self.dir, terms, &IMAGE, source)
     }
 
     /// The folder of the blob.

@@ -201,7 +201,7 @@ fn hosts(scene: &Scene, registry: &str, text: &str) -> PathBuf {
 
 fn at(scene: Arc<Scene>, source: Arc<proto::image::ImageSource>) -> Stage {
     let dir = scene.folder("served").unwrap();
-    Stage::at(scene, &dir, &terms(), source)
+    Stage::at(scene, &dir, &terms(), &IMAGE, source)
 }
 
 /// The name of the registry leads nowhere, until it does.
@@ -275,10 +275,10 @@ fn complete() -> Outcome {
     let from = source(&origin.address().to_string());
     let stage = Stage::of(&origin);
     stage.read_all().unwrap();
-    let Stage { served, scene } = stage;
+    let Stage { served, scene, .. } = stage;
     drop((served, origin));
     let dir: &Path = &scene.dir().join("served");
-    let stage = Stage::at(scene.clone(), dir, &terms(), from);
+    let stage = Stage::at(scene.clone(), dir, &terms(), &IMAGE, from);
     let before = stage.counts();
     assert_eq!(stage.read_all().unwrap(), 0);
     let reading = stage.read(PLACES[0]);

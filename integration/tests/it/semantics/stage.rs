@@ -36,6 +36,7 @@ pub(super) static IMAGE: LazyLock<Single> = LazyLock::new(|| Single::make(LEN, C
 
 /// An image on a node of its own. Fields are dropped in this order.
 pub(super) struct Stage {
+    image: &'static Single,
     pub(super) served: ServedImage,
     pub(super) scene: Arc<Scene>,
 }
@@ -90,12 +91,19 @@ impl Stage {
     pub(super) fn from(source: Arc<ImageSource>) -> Self {
         let scene = Arc::new(Scene::create().unwrap());
         let dir = scene.folder("served").unwrap();
-        Self::at(scene, &dir, &terms(), source)
+        Self::at(scene, &dir, &terms(), &IMAGE, source)
     }
 
     /// Serves the image with mounts and cache in a folder, which may have been used before.
-    pub(super) fn at(scene: Arc<Scene>, dir: &Path, terms: &Terms, source: Arc<ImageSource>) -> Self {
-        let stage = Self::empty(scene, dir, terms);
+    pub(super) fn at(
+        scene: Arc<Scene>,
+        dir: &Path,
+        terms: &Terms,
+        image: &'static Single,
+        source: Arc<ImageSource>,
+    ) -> Self {
+        let mut stage = Self::empty(scene, dir, terms);
+        stage.image = image;
         stage.add(source);
         stage
     }
@@ -103,13 +111,17 @@ impl Stage {
     /// A node without images.
     pub(super) fn empty(scene: Arc<Scene>, dir: &Path, terms: &Terms) -> Self {
         let served = ServedImage::node(terms, dir).unwrap();
-        Stage { served, scene }
+        Stage {
+            image: &IMAGE,
+            served,
+            scene,
+        }
     }
 
     /// Adds the image to a node without images.
     pub(super) fn add(&self, source: Arc<ImageSource>) {
         let bootstrap = self.scene.path("bootstrap").unwrap();
-        std::fs::write(&bootstrap, &IMAGE.bootstrap).unwrap();
+        std::fs::write(&bootstrap, &self.image.bootstrap).unwrap();
         self.served.add(ID, &bootstrap, source).unwrap();
     }
 
@@ -123,7 +135,7 @@ impl Stage {
 
     /// Reads one page. Ends the test if the read hangs.
     pub(super) fn read(&self, place: usize) -> Reading {
-        read_page(&self.file(), place, IMAGE.content())
+        read_page(&self.file(), place, self.image.content())
     }
 
     /// Reads everything, past the page cache, and gives what of the source that took.
@@ -132,7 +144,7 @@ impl Stage {
         rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
         let before = self.served.status().bytes_fetched;
         let content = std::fs::read(self.file())?;
-        assert!(content == IMAGE.content(), "wrong bytes");
+        assert!(content == self.image.content(), "wrong bytes");
         Ok(self.served.status().bytes_fetched - before)
     }
 
