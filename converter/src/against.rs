@@ -6,18 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use oci_spec::image::Descriptor;
-use proto::image::{ByteStream, ImageSource, Platform};
+use proto::image::{ImageSource, Platform};
 use rafs::tree::ChunkId;
 use rafs::{BlobIndex, Digest, Digester, Image, Tree};
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 use crate::decompress::Decoder;
 use crate::error::{Error, LayerError};
 use crate::layer::{self, Budget, Change};
 use crate::origin::Origin;
 use crate::overlay::Overlay;
-use crate::pipe::{HashReader, Piece, PipeReader, pipe};
+use crate::pipe::{HashReader, PipeReader, pipe, pump};
 use crate::tarball::{Reader, TarError};
 
 mod compare;
@@ -162,18 +161,6 @@ async fn read(
         Ok(read) => Ok((layer, read)),
         Err(source) => Err(Error::Layer { layer, source }),
     }
-}
-
-/// Moves the layer's bytes to the reader; stops when that has given up.
-async fn pump(mut stream: ByteStream, pieces: mpsc::Sender<Piece>) -> Result<(), Error> {
-    while let Some(bytes) = stream.next().await {
-        if pieces.send(Piece::Data(bytes?)).await.is_err() {
-            return Ok(());
-        }
-    }
-    // The reader may be gone here too; it has said why.
-    let _ = pieces.send(Piece::End).await;
-    Ok(())
 }
 
 fn read_layer(mut pipe: PipeReader, diff_id: &str, cutting: &Cutting) -> Result<Read, LayerError> {

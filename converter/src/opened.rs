@@ -110,27 +110,42 @@ impl RafsImage {
             return Err(no_blob(number));
         };
         let read = cell.get_or_try_init(|| async {
-            if !table.has_shared_units() {
-                return Ok(Arc::new(Units::single(table)));
+            match table.has_shared_units() {
+                true => self.infos(blob).await.map(Arc::new),
+                false => Ok(Arc::new(Units::single(table))),
             }
-            let failed = |source| Error::BlobMeta {
-                blob: table.id.clone(),
-                source,
-            };
-            let (id, range) = table.meta_range();
-            let len = range.end - range.start;
-            if len > META_LEN_MAX {
-                let limit = META_LEN_MAX;
-                return Err(failed(MetaError::TooLarge { len, limit }));
-            }
-            let mut stored = Vec::new();
-            let mut stream = self.source.range(&sha256(id)?, range).await?;
-            while let Some(bytes) = stream.next().await {
-                stored.extend_from_slice(&bytes?);
-            }
-            Ok(Arc::new(Units::read(table, &stored).map_err(failed)?))
         });
         read.await.cloned()
+    }
+
+    /// Reads a blob's chunk infos, whether its chunks can be read without them or not.
+    pub(crate) async fn infos(&self, blob: BlobIndex) -> Result<Units, Error> {
+        let number = usize::from(blob.0);
+        let table = self.bootstrap.blobs().get(number);
+        let table = table.ok_or_else(|| no_blob(number))?;
+        let failed = |source| Error::BlobMeta {
+            blob: table.id.clone(),
+            source,
+        };
+        let (id, range) = table.meta_range();
+        let len = range.end - range.start;
+        if len > META_LEN_MAX {
+            let limit = META_LEN_MAX;
+            return Err(failed(MetaError::TooLarge { len, limit }));
+        }
+        let mut stored = Vec::new();
+        let mut stream = self.source.range(&sha256(id)?, range).await?;
+        while let Some(bytes) = stream.next().await {
+            stored.extend_from_slice(&bytes?);
+        }
+        Units::read(table, &stored).map_err(failed)
+    }
+
+    /// Digest of the separate blob that holds a blob's chunk infos, if there is one.
+    pub(crate) fn infos_digest(&self, blob: BlobIndex) -> Result<Option<Digest>, Error> {
+        let table = self.bootstrap.blobs().get(usize::from(blob.0));
+        let separate = table.and_then(|table| table.meta_blob.as_ref());
+        separate.map(|separate| sha256(&separate.id)).transpose()
     }
 
     /// Digest under which a blob of the blob table lies at the source.

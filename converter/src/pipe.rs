@@ -3,8 +3,12 @@
 use std::io::{self, BufRead, Read};
 
 use bytes::{Buf, Bytes};
+use futures::StreamExt;
+use proto::image::ByteStream;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
+
+use crate::error::Error;
 
 /// Pieces in flight between network and decompressor. A piece is what one read of a socket or file gives (at most
 /// some hundred KiB), so this bounds a layer's share of memory to a few MiB and still hides jitter.
@@ -38,6 +42,18 @@ pub(crate) fn pipe() -> (mpsc::Sender<Piece>, PipeReader) {
             is_ended: false,
         },
     )
+}
+
+/// Moves the bytes of a stream to a reader; stops when that has given up.
+pub(crate) async fn pump(mut stream: ByteStream, pieces: mpsc::Sender<Piece>) -> Result<(), Error> {
+    while let Some(bytes) = stream.next().await {
+        if pieces.send(Piece::Data(bytes?)).await.is_err() {
+            return Ok(());
+        }
+    }
+    // The reader may be gone here too; it has said why.
+    let _ = pieces.send(Piece::End).await;
+    Ok(())
 }
 
 impl PipeReader {

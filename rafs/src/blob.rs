@@ -8,6 +8,7 @@
 //! Each "header" is a 512-byte tar header that *follows* what it names, without padding.
 
 mod builder;
+mod check;
 mod chunk_info;
 mod inflate;
 mod meta;
@@ -16,6 +17,7 @@ mod toc;
 mod unit;
 
 pub use builder::{BlobBuilder, BlobError, FinishedBlob, layer_without_data};
+pub use check::{BLOB_FAULTS_MAX, BlobCheck, BlobFault, Subject};
 pub use meta::MetaError;
 pub use toc::{Section, TOC_TAIL_MAX, Toc};
 pub use unit::{Piece, Unit, Units};

@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// RAFS image or bootstrap file.
     #[arg(value_name = "IMG|FILE")]
     subject: Subject,
-    /// Fetch and verify every chunk of the image.
+    /// Read every blob whole: verify its digest, all chunks, and what lies between and behind them.
     #[arg(long)]
     data: bool,
     /// Compare files and contents with the image that this one was made of.

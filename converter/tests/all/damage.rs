@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use crate::archive::Layer;
+use crate::fixture::{REFERENCE, reference_image};
 use crate::place::{Place, noise};
 
 fn converted() -> Place {
@@ -73,14 +74,19 @@ fn flipped_bytes_are_found_by_reading_the_data() {
     fs::write(blob(&place), bytes).unwrap();
     assert_eq!(check(&place, &place.oci("dst"), &[]).0, 0, "the metadata is good");
     let (code, stdout, stderr) = check(&place, &place.oci("dst"), &["--data"]);
-    assert_eq!((code, stdout.lines().count()), (1, 2), "{stdout}{stderr}");
-    assert!(
-        stdout.contains("chunk 0: chunk digest mismatch") && stdout.contains("chunk 3: "),
-        "{stdout}"
-    );
+    // The file's digest, that of its chunks, and each of the two chunks.
+    assert_eq!((code, stdout.lines().count()), (1, 4), "{stdout}{stderr}");
+    for expected in [
+        ": its bytes have the digest sha256:",
+        ": byte 0: image.blob has another digest than the table of contents says",
+        ": byte 0: chunk 0: chunk digest mismatch",
+        ": byte 196608: chunk 3: chunk digest mismatch",
+    ] {
+        assert!(stdout.contains(expected), "{expected}\n{stdout}");
+    }
     let (code, stdout, _) = check(&place, &place.oci("dst"), &["--data", "--json"]);
     let findings: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!((code, findings["faults"].as_array().unwrap().len()), (1, 2));
+    assert_eq!((code, findings["faults"].as_array().unwrap().len()), (1, 4));
 }
 
 #[test]
@@ -91,6 +97,18 @@ fn missing_short_and_long_blobs_are_found() {
     let (code, stdout, _) = check(&place, &place.oci("dst"), &["--data"]);
     assert_eq!(code, 1);
     assert!(stdout.contains("1000 bytes, the bootstrap needs"), "{stdout}");
+    assert!(
+        stdout.contains(": byte 1000: the file ends before image.blob does"),
+        "{stdout}"
+    );
+    // What is still there is verified.
+    fs::write(blob(&place), &bytes[..100_000]).unwrap();
+    let (_, stdout, _) = check(&place, &place.oci("dst"), &["--data", "--json"]);
+    let findings: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(findings["chunk_count"], 1, "{stdout}");
+    fs::write(blob(&place), b"").unwrap();
+    let (code, stdout, _) = check(&place, &place.oci("dst"), &["--data"]);
+    assert!(code == 1 && stdout.contains(": it is empty"), "{stdout}");
     fs::write(blob(&place), [&bytes[..], b"x"].concat()).unwrap();
     let (code, stdout, _) = check(&place, &place.oci("dst"), &[]);
     assert_eq!(code, 1);
@@ -99,6 +117,102 @@ fn missing_short_and_long_blobs_are_found() {
     let (code, stdout, _) = check(&place, &place.oci("dst"), &[]);
     assert_eq!(code, 1);
     assert!(stdout.contains(": missing"), "{stdout}");
+}
+
+#[test]
+fn blobs_of_every_kind_are_read_whole() {
+    for options in [
+        &["--batch-size", "64KiB"][..],
+        &["--flat"],
+        &["--layer-bootstraps"],
+        &["--compressor", "lz4"],
+    ] {
+        let place = Place::new();
+        place.image(&[Layer::default()
+            .file("a", &noise(300_000, 3))
+            .file("b", b"b")
+            .file("c", &[b'c'; 9000])
+            .bytes()]);
+        place.convert(options).success();
+        let (code, stdout, stderr) = check(&place, &place.oci("dst"), &["--data"]);
+        assert_eq!((code, stdout.as_str()), (0, ""), "{options:?}: {stderr}");
+        // Everywhere behind the chunks, and where these are padded.
+        let whole = fs::read(blob(&place)).unwrap();
+        for at in (300_000..whole.len()).step_by(997) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            fs::write(blob(&place), bytes).unwrap();
+            let (code, stdout, stderr) = check(&place, &place.oci("dst"), &["--data"]);
+            assert_eq!(code, 1, "{options:?}, byte {at}: {stderr}");
+            assert!(
+                stdout.contains(": byte ") && stdout.contains(": its bytes have the digest sha256:"),
+                "{options:?}, byte {at}: {stdout}"
+            );
+        }
+    }
+}
+
+#[test]
+fn layers_that_the_image_does_not_use_count_too() {
+    let place = Place::new();
+    let lower = Layer::default().file("a/b", b"1").bytes();
+    let hiding = Layer::default().file("a/.wh.b", b"").bytes();
+    place.image(&[lower, hiding]);
+    place.convert(&["--layer-bootstraps"]).success();
+    let digest = place.manifest("dst")["layers"][1]["digest"].clone();
+    let (digest, path) = (
+        digest.as_str().unwrap(),
+        place.blob_path("dst", digest.as_str().unwrap()),
+    );
+    assert_eq!(check(&place, &place.oci("dst"), &["--data"]).0, 0);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (code, stdout, _) = check(&place, &place.oci("dst"), &["--data"]);
+    assert_eq!((code, stdout.lines().count()), (1, 1), "{stdout}");
+    assert!(
+        stdout.contains(&format!("blob {}: its bytes have", &digest[7..])),
+        "{stdout}"
+    );
+    fs::remove_file(&path).unwrap();
+    let (code, stdout, _) = check(&place, &place.oci("dst"), &[]);
+    assert!(
+        code == 1 && stdout.contains(&format!("blob {}: missing", &digest[7..])),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn images_of_the_reference_are_read_whole() {
+    for name in REFERENCE {
+        let place = Place::new();
+        reference_image(&place, "dst", name);
+        let (code, stdout, stderr) = check(&place, &place.oci("dst"), &["--data"]);
+        assert_eq!((code, stdout.as_str()), (0, ""), "{name}: {stderr}");
+        assert!(stderr.contains("chunks verified"), "{stderr}");
+        // Of the gzip layers that chunks are cut from, and of the files with their chunk infos, each byte counts.
+        let folder = place.path("dst/blobs/sha256");
+        let mut bootstrap = place.manifest("dst")["layers"].as_array().unwrap().clone();
+        let bootstrap = bootstrap.pop().unwrap()["digest"].as_str().unwrap()[7..].to_owned();
+        for blob in fs::read_dir(&folder).unwrap() {
+            let path = blob.unwrap().path();
+            let whole = fs::read(&path).unwrap();
+            let id = path.file_name().unwrap().to_str().unwrap();
+            if whole.starts_with(b"{") || id == bootstrap {
+                continue;
+            }
+            for at in [7, whole.len() / 2, whole.len() - 600, whole.len() - 3] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 4;
+                fs::write(&path, bytes).unwrap();
+                let (code, stdout, stderr) = check(&place, &place.oci("dst"), &["--data"]);
+                assert_eq!(code, 1, "{name}, {id}, byte {at}: {stderr}");
+                let expected = format!("blob {id}: its bytes have the digest sha256:");
+                assert!(stdout.contains(&expected), "{name}, byte {at}: {stdout}");
+            }
+            fs::write(&path, whole).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -185,9 +299,9 @@ fn a_missing_blob_does_not_hide_what_is_wrong_with_another() {
     bytes[100_000] ^= 1;
     fs::write(blob(1), bytes).unwrap();
     let (code, stdout, stderr) = check(&place, &place.oci("dst"), &["--data"]);
-    assert_eq!((code, stdout.lines().count()), (1, 2), "{stdout}{stderr}");
+    assert_eq!((code, stdout.lines().count()), (1, 4), "{stdout}{stderr}");
     assert!(
-        stdout.contains(": missing") && stdout.contains("chunk 1: chunk digest mismatch"),
+        stdout.contains(": missing") && stdout.contains(": byte 65536: chunk 1: chunk digest mismatch"),
         "{stdout}"
     );
 }

@@ -13,7 +13,7 @@ use crate::layout::{
 
 /// Most bytes of uncompressed chunk infos. Windows of gzip contexts make nearly all of them, 32 KiB for each
 /// 512 KiB of a layer or more: room for layers of 4 GiB.
-const META_MAX: u64 = 256 << 20;
+pub(super) const META_MAX: u64 = 256 << 20;
 
 /// Why chunk infos, or the sections of a blob, cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,6 +108,11 @@ impl Meta {
             self.read_at::<ChunkInfoV1>(index * CHUNK_INFO_V1_LEN, what)
                 .map(ChunkInfo::from)
         }
+    }
+
+    /// Count of chunk infos.
+    pub(super) fn chunk_count(&self) -> u32 {
+        u32::try_from(self.chunk_count).expect("made of 32 bits")
     }
 
     /// A batch.

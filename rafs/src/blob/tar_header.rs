@@ -33,7 +33,15 @@ pub(crate) fn read(header: &[u8; LEN], name: &str) -> Option<u64> {
         .map(u64::from)
         .sum();
     let is_valid = field == name.as_bytes() && octal(&header[148..156]) == Some(sum);
-    is_valid.then(|| octal(&header[124..136])).flatten()
+    is_valid.then(|| size(&header[124..136])).flatten()
+}
+
+/// Octal digits, or from 8 GiB on a mark and a binary number.
+fn size(field: &[u8]) -> Option<u64> {
+    match field {
+        [0x80, 0, 0, 0, low @ ..] => low.try_into().ok().map(u64::from_be_bytes),
+        field => octal(field),
+    }
 }
 
 fn octal(field: &[u8]) -> Option<u64> {
@@ -68,5 +76,6 @@ mod tests {
     fn sizes_from_8_gib_on_are_binary() {
         let header = make("image.blob", 9 << 30);
         assert_eq!(&header[124..136], &[0x80, 0, 0, 0, 0, 0, 0, 2, 0x40, 0, 0, 0]);
+        assert_eq!(read(&header, "image.blob"), Some(9 << 30));
     }
 }

@@ -15,6 +15,7 @@ pub const TOC_TAIL_MAX: u64 = 4096;
 
 /// Name of the table of contents in its tar header.
 const NAME: &str = "rafs.blob.toc";
+const NO_ENTRIES: &str = "the table of contents is not a number of entries";
 
 /// The sections of a blob file.
 #[derive(Clone, Debug)]
@@ -47,25 +48,15 @@ impl Toc {
             what,
             offset: blob_len.saturating_sub(tail.len() as u64),
         };
-        let (entries, header) = tail
-            .split_last_chunk::<{ tar_header::LEN }>()
-            .ok_or_else(|| corrupt("the blob is too short for a table of contents"))?;
-        let len = tar_header::read(header, NAME)
-            .ok_or_else(|| corrupt("the blob does not end with a table of contents"))?;
-        let start = usize::try_from(len)
-            .ok()
-            .and_then(|len| entries.len().checked_sub(len));
-        let entries = &entries[start.ok_or_else(|| corrupt("the table of contents is too long"))?..];
-        let digest = Sha256::new().chain_update(entries).chain_update(header);
-        let entries = <[TocEntry]>::ref_from_bytes(entries)
-            .map_err(|_| corrupt("the table of contents is not a number of entries"))?;
+        let (bytes, header) = split(tail).map_err(corrupt)?;
+        let entries = <[TocEntry]>::ref_from_bytes(bytes).map_err(|_| corrupt(NO_ENTRIES))?;
         let sections = entries
             .iter()
             .map(|entry| section(entry, blob_len).ok_or_else(|| corrupt("a section lies outside the blob")))
             .collect::<Result<_, _>>()?;
         Ok(Toc {
             sections,
-            digest: digest.finalize().into(),
+            digest: digest(bytes, header),
         })
     }
 
@@ -96,7 +87,31 @@ impl Section {
     }
 }
 
-fn section(entry: &TocEntry, blob_len: u64) -> Option<Section> {
+/// Finds entries and tar header in the end of a blob file.
+pub(super) fn split(tail: &[u8]) -> Result<(&[u8], &[u8; tar_header::LEN]), &'static str> {
+    let (entries, header) = tail
+        .split_last_chunk::<{ tar_header::LEN }>()
+        .ok_or("the blob is too short for a table of contents")?;
+    let len = tar_header::read(header, NAME).ok_or("the blob does not end with a table of contents")?;
+    let start = usize::try_from(len)
+        .ok()
+        .and_then(|len| entries.len().checked_sub(len))
+        .ok_or("the table of contents is too long")?;
+    let entries = &entries[start..];
+    match entries.len() % size_of::<TocEntry>() {
+        0 => Ok((entries, header)),
+        _ => Err(NO_ENTRIES),
+    }
+}
+
+/// sha256 of the entries and their tar header.
+pub(super) fn digest(entries: &[u8], header: &[u8]) -> [u8; 32] {
+    let hash = Sha256::new().chain_update(entries).chain_update(header);
+    hash.finalize().into()
+}
+
+/// What an entry says, if that makes sense in a file of `blob_len` bytes.
+pub(super) fn section(entry: &TocEntry, blob_len: u64) -> Option<Section> {
     let start = entry.compressed_offset.get();
     let end = start.checked_add(entry.compressed_size.get())?;
     let name = entry.name.split(|&byte| byte == 0).next()?;

@@ -52,6 +52,17 @@ impl Piece {
     }
 }
 
+/// What a chunk info says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stored {
+    /// The chunk's bytes in the blob, or those of its batch.
+    pub(super) bytes: Span,
+    /// Its place in the uncompressed image.
+    pub(super) content: Span,
+    /// Whether it is one of a batch.
+    pub(super) is_shared: bool,
+}
+
 /// Finds and expands the units of one blob.
 #[derive(Debug)]
 pub struct Units {
@@ -132,6 +143,28 @@ impl Units {
             ));
         }
         Ok(piece)
+    }
+
+    /// Where the bytes of chunk `number` are, according to its info alone; `None` behind the last. Only chunk infos that
+    /// were read say so, and only of chunks in the blob itself.
+    pub(super) fn stored(&self, number: u32) -> Option<Result<Stored, MetaError>> {
+        let meta = self.meta.as_ref()?;
+        (number < meta.chunk_count()).then(|| {
+            let info = meta.chunk(number)?;
+            let is_shared = info.flags & CHUNK_BATCH != 0;
+            let len = match is_shared {
+                true => meta.batch(info.context)?.compressed_size.get(),
+                false => info.compressed.len,
+            };
+            Ok(Stored {
+                bytes: Span {
+                    len,
+                    ..info.compressed
+                },
+                content: info.uncompressed,
+                is_shared,
+            })
+        })
     }
 
     /// Expands the stored bytes of `unit` into `out` (exactly `unit.len` bytes). The content is not verified yet.

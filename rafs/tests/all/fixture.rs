@@ -98,6 +98,11 @@ impl Fixture {
         (blob, plain)
     }
 
+    /// The file that holds a blob's chunk infos.
+    pub(crate) fn meta_file(&self, blob: &Blob) -> Vec<u8> {
+        load(&self.folder, blob.meta_range().0)
+    }
+
     fn chunk(&self, chunk: &ChunkRef) -> Vec<u8> {
         let number = usize::from(chunk.blob.0);
         let (blob, units) = (&self.image.blobs()[number], &self.units[number]);

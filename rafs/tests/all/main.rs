@@ -1,5 +1,6 @@
 //! Tests of the whole crate: what is written is read back, whatever is read is answered.
 
+mod blob_check;
 mod bomb;
 mod damage;
 mod dump;

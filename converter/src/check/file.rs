@@ -1,0 +1,126 @@
+//! Reading a blob file whole: its digest, and all that is in it beside chunks.
+
+use std::io::BufRead;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use rafs::BlobIndex;
+use rafs::blob::{BlobCheck, BlobFault, Subject, TOC_TAIL_MAX, Units};
+use sha2::{Digest as _, Sha256};
+
+use super::blob::BlobFile;
+use crate::error::Error;
+use crate::opened::RafsImage;
+use crate::pipe::{PipeReader, pipe, pump};
+
+/// What the chunk infos of a blob say; `None`, and a fault, if they cannot be read.
+pub(super) async fn infos(
+    image: &RafsImage,
+    blob: BlobIndex,
+    faults: &mut Vec<String>,
+) -> Result<Option<Arc<Units>>, Error> {
+    let table = &image.bootstrap.blobs()[usize::from(blob.0)];
+    let read = match table.has_shared_units() {
+        true => image.units(blob).await,
+        false => image.infos(blob).await.map(Arc::new),
+    };
+    let (id, range) = table.meta_range();
+    match read {
+        Ok(infos) => Ok(Some(infos)),
+        Err(Error::BlobMeta { source, .. }) => {
+            faults.push(format!("blob {id}: byte {}: {source}", range.start));
+            Ok(None)
+        }
+        // That the file is too short is known.
+        Err(Error::Image(proto::image::Error::LengthMismatch { .. })) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads all `len` bytes of a file and tells what is wrong with them.
+pub(super) async fn read(
+    image: &Arc<RafsImage>,
+    file: &BlobFile,
+    infos: Option<Arc<Units>>,
+    len: u64,
+) -> Result<Vec<String>, Error> {
+    if len == 0 {
+        return Ok(vec![file.fault("it is empty")]);
+    }
+    let mut tail = Vec::new();
+    // Where the chunk infos are, there is more to check than the digest.
+    let parts = file.blob.filter(|_| file.has_infos);
+    if parts.is_some() {
+        let range = len.saturating_sub(TOC_TAIL_MAX)..len;
+        let mut stream = image.source.range(&file.digest, range).await?;
+        while let Some(bytes) = stream.next().await {
+            tail.extend_from_slice(&bytes?);
+        }
+    }
+    let whole = Whole {
+        image: Arc::clone(image),
+        parts,
+        infos,
+        tail,
+        len,
+    };
+    let stream = image.source.range(&file.digest, 0..len).await?;
+    let (pieces, pipe) = pipe();
+    let reader = tokio::task::spawn_blocking(move || whole.read(pipe));
+    let pumped = pump(stream, pieces).await;
+    let read = match reader.await {
+        Ok(read) => read,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => return Err(Error::Interrupted),
+    };
+    // What could not be fetched is why the reader stopped.
+    pumped?;
+    let (hash, faults) = read.ok_or(Error::Interrupted)?;
+    let actual = hex::encode(hash);
+    let mut told = Vec::new();
+    if actual != file.digest.digest() {
+        told.push(file.fault(format_args!("its bytes have the digest sha256:{actual}")));
+    }
+    told.extend(faults.iter().map(|fault| file.fault(fault)));
+    Ok(told)
+}
+
+/// A file to be read.
+struct Whole {
+    image: Arc<RafsImage>,
+    /// The blob whose parts are checked, if any are.
+    parts: Option<BlobIndex>,
+    infos: Option<Arc<Units>>,
+    /// Its last bytes.
+    tail: Vec<u8>,
+    len: u64,
+}
+
+impl Whole {
+    /// The digest of the bytes and what is wrong in them; `None` if they end early. Blocking.
+    fn read(self, mut pipe: PipeReader) -> Option<([u8; 32], Vec<BlobFault>)> {
+        let subject = |blob| Subject {
+            image: &self.image.bootstrap,
+            blob,
+            infos: self.infos.as_deref(),
+        };
+        let mut check = self
+            .parts
+            .and_then(|blob| BlobCheck::new(subject(blob), self.len, &self.tail));
+        let mut hash = Sha256::new();
+        loop {
+            let bytes = pipe.fill_buf().ok()?;
+            if bytes.is_empty() {
+                break;
+            }
+            hash.update(bytes);
+            if let Some(check) = &mut check {
+                check.update(bytes);
+            }
+            let len = bytes.len();
+            pipe.consume(len);
+        }
+        let faults = check.map(BlobCheck::finish).unwrap_or_default();
+        Some((hash.finalize().into(), faults))
+    }
+}
