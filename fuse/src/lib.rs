@@ -40,5 +40,5 @@ pub use fetch::Filler;
 pub use server::{
     CacheMeter, DataPath, ImageId, ImageSpec, ImageStatus, Server, ServerConfig, Tier, TierChoice,
 };
-pub use session::Connection;
+pub use session::{Connection, known_features};
 pub use source::BlobSource;

@@ -137,6 +137,11 @@ pub struct ResumeError {
     pub unknown: u64,
 }
 
+/// Features of the FUSE protocol that a connection may have for this version to go on with it, as bits of `FUSE_INIT`.
+pub fn known_features() -> u64 {
+    KNOWN.bits()
+}
+
 /// Refuses a connection whose features this version does not know.
 pub(crate) fn check(connection: &Connection) -> Result<(), ResumeError> {
     let flags = InitFlags::from_bits_retain(connection.flags);

@@ -123,6 +123,12 @@ impl Slipwayd {
         serde_json::from_str(&text).context("parse the answer of slipwayd images")
     }
 
+    /// Has it replaced by another program; gives what that printed.
+    pub fn upgrade(&self, program: &Path) -> Result<String> {
+        let mut upgrade = self.command(&["upgrade", "--binary"])?;
+        process::text(upgrade.arg(program))
+    }
+
     /// Kills it without warning.
     pub fn kill(&mut self) {
         self.process.kill();

@@ -11,6 +11,7 @@ mod run;
 mod settings;
 mod signal;
 mod status;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -34,7 +35,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve containerd until SIGTERM or SIGINT
-    Run,
+    Run(run::Arguments),
     /// Show an image in a folder until SIGTERM or SIGINT; needs no containerd
     Mount(mount::Arguments),
     /// Pull an image for a containerd whose own clients tell a snapshotter nothing (1.6, 1.7)
@@ -43,6 +44,8 @@ enum Command {
     Status(printer::Format),
     /// List the images the daemon serves
     Images(printer::Format),
+    /// Replace the running daemon by another version of it; containers do not notice
+    Upgrade(upgrade::Arguments),
     /// Hold open files for the daemon while it restarts; the daemon starts this by itself
     #[command(hide = true)]
     Keeper(keeper::Arguments),
@@ -57,11 +60,12 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let settings = &cli.settings;
     let outcome = match cli.command {
-        Command::Run => run::run(settings),
+        Command::Run(arguments) => run::run(settings, &arguments),
         Command::Mount(arguments) => mount::run(settings, &arguments),
         Command::Pull(arguments) => pull::run(settings, arguments),
         Command::Status(format) => status::run(settings, format),
         Command::Images(format) => images::run(settings, format),
+        Command::Upgrade(arguments) => upgrade::run(settings, &arguments),
         Command::Keeper(arguments) => keeper::run(&arguments),
         Command::Config(arguments) => config::run(settings, &arguments),
         Command::ContainerdConfig(arguments) => containerd_config::run(settings, &arguments),

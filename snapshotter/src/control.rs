@@ -1,14 +1,19 @@
 //! The control service: what operators ask the running daemon.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::{Instant, UNIX_EPOCH};
 
 use fuse::{CacheMeter, ImageId, Tier};
 use proto::control::control_server::Control;
-use proto::control::{Cache, DataPath, Image, ImagesRequest, ImagesResponse, StatusRequest, StatusResponse};
+use proto::control::{
+    Cache, DataPath, Image, ImagesRequest, ImagesResponse, StatusRequest, StatusResponse, UpgradeRequest,
+    UpgradeResponse,
+};
 use tonic::{Request, Response, Status};
 
 use crate::Result;
+use crate::daemon::HandOver;
 use crate::engine::Engine;
 use crate::layout::Layout;
 use crate::store::{Snapshot, SnapshotId};
@@ -18,17 +23,25 @@ pub struct ControlService {
     engine: Engine,
     layout: Layout,
     cache: CacheMeter,
+    hand_over: HandOver,
     started: Instant,
+    start: u64,
 }
 
 impl ControlService {
     /// Answers for this engine, from now on.
-    pub fn new(engine: Engine, layout: Layout, cache: CacheMeter) -> Self {
+    pub fn new(engine: Engine, layout: Layout, cache: CacheMeter, hand_over: HandOver) -> Self {
         Self {
             engine,
             layout,
             cache,
+            hand_over,
             started: Instant::now(),
+            start: UNIX_EPOCH
+                .elapsed()
+                .ok()
+                .and_then(|elapsed| u64::try_from(elapsed.as_nanos()).ok())
+                .unwrap_or_default(),
         }
     }
 
@@ -96,6 +109,7 @@ impl Control for ControlService {
             fuse_mountpoint: self.layout.fuse().display().to_string(),
             state_root: self.layout.root().display().to_string(),
             snapshot_count: u64::try_from(snapshot_count).unwrap_or(u64::MAX),
+            start: self.start,
             cache: Some(Cache {
                 used_bytes: cache.bytes_used,
                 max_bytes: if cache.bytes_max == u64::MAX {
@@ -119,5 +133,14 @@ impl Control for ControlService {
             .map(|(id, bootstrap)| self.describe(*id, bootstrap, &mounts))
             .collect();
         Ok(Response::new(ImagesResponse { images }))
+    }
+
+    async fn upgrade(&self, request: Request<UpgradeRequest>) -> Result<Response<UpgradeResponse>, Status> {
+        let program = request.into_inner().program;
+        let versions = self.hand_over.begin(Path::new(&program)).await;
+        let versions = versions.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        Ok(Response::new(UpgradeResponse {
+            version: versions.version,
+        }))
     }
 }

@@ -1,5 +1,6 @@
 //! The running daemon: one per root. Puts the parts together, listens, and takes everything down again.
 
+mod hand_over;
 mod node;
 mod record;
 mod socket;
@@ -19,19 +20,22 @@ use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
+pub use self::hand_over::{HandOver, HandOverError};
 use self::node::Lock;
 pub use self::node::NodeError;
 use self::record::Record;
+pub(crate) use self::record::VERSION as RECORD_VERSION;
 use self::takeover::{Course, Found};
 use crate::config::{Config, Fetch, Fill};
 use crate::control::ControlService;
 use crate::engine::Engine;
 use crate::image::Images;
-use crate::keeper::{self, Keeper};
+use crate::keeper::{self, Held, Keeper};
 use crate::layout::Layout;
 use crate::mounter::{FuseMounter, MountError};
 use crate::service::Service;
 use crate::store::Store;
+use crate::upgrade::Upgrader;
 
 /// How long calls in flight may take to end after a signal; containerd gives up on its own calls at about that time.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -73,7 +77,7 @@ pub struct Daemon {
 }
 
 /// What became of the images when the daemon ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Ended {
     /// Nothing is mounted any more.
     Unmounted,
@@ -81,6 +85,13 @@ pub enum Ended {
     Kept {
         /// Containers and views.
         users: u64,
+    },
+    /// Everything waits for another program, which is to be put in the place of this one at once.
+    Replaced {
+        /// The program.
+        program: PathBuf,
+        /// What it has to be given as systemd would.
+        handed: Vec<Held>,
     },
 }
 
@@ -191,9 +202,19 @@ impl Daemon {
         &self.address
     }
 
+    /// What lets others have this daemon replaced by another program.
+    pub fn hand_over(&self, upgrader: &Upgrader) -> HandOver {
+        HandOver {
+            upgrader: upgrader.clone(),
+            record: self.layout.record(),
+        }
+    }
+
     /// Answers until `stop` is cancelled and finishes calls in flight. Then unmounts and removes the sockets, unless
-    /// containers stand on images: then all that stays for the next daemon, and the process must end soon.
-    pub async fn run(self, stop: CancellationToken) -> Result<Ended, Error> {
+    /// containers stand on images or `upgrader` has another program that goes on: then all that stays for the next
+    /// daemon, and the process must end soon.
+    pub async fn run(self, upgrader: Upgrader, stop: CancellationToken) -> Result<Ended, Error> {
+        let hand_over = self.hand_over(&upgrader);
         let snapshots = SnapshotsServer::new(Service::new(self.engine.clone()))
             .max_decoding_message_size(MESSAGE_LEN_MAX)
             .max_encoding_message_size(MESSAGE_LEN_MAX);
@@ -207,6 +228,7 @@ impl Daemon {
             self.engine.clone(),
             self.layout.clone(),
             self.mounter.cache_meter(),
+            hand_over,
         );
         let controlling = tonic::transport::Server::builder()
             .add_service(ControlServer::new(control))
@@ -233,9 +255,17 @@ impl Daemon {
             address: self.address,
             layout: self.layout,
         };
-        let ended = match users {
-            0 => place.clear(self.mounter).await?,
-            users => {
+        let ended = match (upgrader.chosen(), users) {
+            (Some(program), _) => {
+                let handed = place.keeper.handed_on()?;
+                self.mounter.leave().await?;
+                Ended::Replaced {
+                    program: program.to_owned(),
+                    handed,
+                }
+            }
+            (None, 0) => place.clear(self.mounter).await?,
+            (None, users) => {
                 self.mounter.leave().await?;
                 Ended::Kept { users }
             }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 pub use self::process::{ProcessKeeper, hold};
 pub use self::systemd::{SystemdKeeper, handed_over};
+pub(crate) use self::wire::VERSION;
 
 /// A descriptor and its name.
 pub type Held = (String, OwnedFd);
@@ -87,6 +88,18 @@ impl Keeper {
         match self {
             Self::Process(keeper) => keeper.remove(name),
             Self::Systemd(keeper) => keeper.remove(name),
+        }
+    }
+
+    /// What the next program in this process has to be given, since it cannot ask for it: systemd hands out what it keeps
+    /// only to processes that it starts.
+    ///
+    /// # Errors
+    /// No more descriptors can be opened.
+    pub fn handed_on(&self) -> Result<Vec<Held>, Error> {
+        match self {
+            Self::Process(_) => Ok(Vec::new()),
+            Self::Systemd(keeper) => keeper.take(),
         }
     }
 

@@ -13,7 +13,7 @@
 //! | [`background`] | work that no call waits for |
 //! | [`cleanup`], [`usage`], [`filter`], [`layout`] | folders taken back, space measured, `List` filters, places on disk |
 //!
-//! Around them: [`config`] (the file), [`daemon`] (start, listen, stop), [`keeper`] (what outlives a daemon), [`control`] (what operators ask),
+//! Around them: [`config`] (the file), [`daemon`] (start, listen, stop), [`keeper`] (what outlives a daemon), [`upgrade`] (going on as another version), [`control`] (what operators ask),
 //! [`resolve`] (an image by name), [`pull`] (for clients whose own pull tells a snapshotter nothing), [`containerd_config`] (what to add to containerd's configuration).
 
 pub mod background;
@@ -38,6 +38,7 @@ pub mod service;
 pub mod source;
 pub mod status;
 pub mod store;
+pub mod upgrade;
 pub mod usage;
 
 pub use daemon::Daemon;

@@ -33,7 +33,7 @@ pub use write::{LabelChange, NewSnapshot};
 use crate::{Error, Result};
 
 /// Version of the tables' layout. A store with another is refused rather than guessed at.
-const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 1;
 
 /// Highest image number: the FUSE server keeps images in the upper bits of its node numbers.
 const IMAGE_ID_MAX: u64 = (1 << 23) - 1;
@@ -81,10 +81,14 @@ impl Store {
                 None => drop(counters.insert(VERSION_KEY, VERSION)?),
                 Some(VERSION) => {}
                 Some(other) => {
-                    return Err(Error::corrupted(format!(
-                        "{} has layout version {other}, this slipwayd knows {VERSION}",
-                        path.display()
-                    )));
+                    return Err(Error::Invalid {
+                        field: "store",
+                        reason: format!(
+                            "{} has layout version {other}, this slipwayd knows {VERSION}; hint: go on with the \
+                             slipwayd that wrote it",
+                            path.display()
+                        ),
+                    });
                 }
             }
             txn.open_table(SNAPSHOTS)?;

@@ -10,6 +10,7 @@ mod parts;
 mod pods;
 mod scale;
 mod trim;
+mod upgrade;
 
 use std::io::Write;
 use std::str::FromStr;

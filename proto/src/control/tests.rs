@@ -20,6 +20,10 @@ impl Control for Fixed {
     async fn images(&self, _: Request<ImagesRequest>) -> Result<Response<ImagesResponse>, Status> {
         Err(Status::unavailable("store is busy"))
     }
+
+    async fn upgrade(&self, request: Request<UpgradeRequest>) -> Result<Response<UpgradeResponse>, Status> {
+        Err(Status::failed_precondition(request.into_inner().program))
+    }
 }
 
 #[tokio::test]
@@ -37,6 +41,9 @@ async fn client_talks_to_server_over_a_unix_socket() {
     assert_eq!((status.version.as_str(), status.pid), ("0.1.0", 7));
     let refused = client.images(ImagesRequest {}).await.unwrap_err();
     assert_eq!(refused.message(), "store is busy");
+    let program = "/other".to_owned();
+    let refused = client.upgrade(UpgradeRequest { program }).await.unwrap_err();
+    assert_eq!(refused.message(), "/other");
     server.abort();
     assert!(server.await.unwrap_err().is_cancelled());
 }

@@ -25,6 +25,7 @@ pub(super) fn run(settings: &Settings, format: Format) -> anyhow::Result<()> {
         return printer::json(&json!({
             "version": status.version,
             "pid": status.pid,
+            "start": status.start,
             "uptime_seconds": status.uptime_seconds,
             "data_path": data_path,
             "data_path_reason": status.data_path_reason,

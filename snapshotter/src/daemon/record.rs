@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::node::{NodeError, failed};
 
 /// Version of the record. One of another version is refused rather than guessed at.
-pub(super) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// Longest record that is read, in bytes: a few paths and numbers.
 const LEN_MAX: u64 = 64 << 10;

@@ -18,7 +18,7 @@ use rustix::net::{
 };
 
 /// Version of the protocol.
-pub(super) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// Keep a descriptor under a name; one that has the name is let go.
 pub(super) const STORE: u8 = b'S';

@@ -36,6 +36,7 @@ fn help_stays_as_it_is() {
         &["pull", "--help"],
         &["status", "--help"],
         &["images", "--help"],
+        &["upgrade", "--help"],
         &["config", "--help"],
         &["config", "default", "--help"],
         &["config", "check", "--help"],

@@ -35,14 +35,14 @@ const END_DEADLINE: Duration = Duration::from_secs(60);
 const DISTANT: u64 = 20;
 
 /// A node with a mounted container, and the truth about its tree.
-struct Stage {
-    node: Node,
+pub(super) struct Stage {
+    pub(super) node: Node,
     root: PathBuf,
     truth: PathBuf,
 }
 
 impl Stage {
-    fn start(tier: &'static str) -> Self {
+    pub(super) fn start(tier: &'static str) -> Self {
         let scene = Arc::new(Scene::create().unwrap());
         let settings = Settings {
             data_path: tier,
@@ -59,6 +59,17 @@ impl Stage {
             .mount_container(SNAPSHOTTER, "container", &root)
             .unwrap();
         Stage { node, root, truth }
+    }
+
+    /// Compares the whole tree once.
+    pub(super) fn reads_truly(&self) {
+        let report = Reader::start(Way::Walk, &self.root, &self.truth).end().unwrap();
+        assert_eq!(
+            (report.error_count, report.wrong_count),
+            (0, 0),
+            "{:?}",
+            report.told
+        );
     }
 
     fn readers(&self) -> Vec<Reader> {
@@ -106,7 +117,7 @@ impl Drop for Reader {
 }
 
 /// Lets `die` end the daemon and bring it back again and again under four readers, none of which may notice.
-fn readers_do_not_notice(tier: &'static str, stage: &mut Stage, mut die: impl FnMut(&mut Node)) {
+pub(super) fn readers_do_not_notice(tier: &'static str, stage: &mut Stage, mut die: impl FnMut(&mut Node)) {
     let kills = setting("SLIPWAY_CRASH_KILLS", KILLS);
     let deadline = Duration::from_secs(setting("SLIPWAY_CRASH_SECONDS", SECONDS));
     let readers = stage.readers();
@@ -155,7 +166,7 @@ fn tell(tier: &str, moments: &[u64], reports: &[(Way, Report)]) {
         .map(|(way, report)| format!("{} {}", way.name(), report.operation_count))
         .collect();
     say(&format!(
-        "{tier}: {} kills, 0 errors, 0 wrong; operations: {}; stall in ms: p50 {}, p99 {}, longest {}",
+        "{tier}: {} times, 0 errors, 0 wrong; operations: {}; stall in ms: p50 {}, p99 {}, longest {}",
         moments.len(),
         counts.join(", "),
         share(50),
