@@ -1,6 +1,6 @@
 # `make help` lists the targets. CARGO_TARGET_DIR is respected everywhere.
 .DEFAULT_GOAL := help
-.PHONY: help deps build-deps build test demo fuzz bench-rafs bench-datapath bench-fetch bench-start scale-test crash-fill lint fmt doc deny sizes clean
+.PHONY: help deps build-deps build test demo fuzz bench-rafs bench-datapath bench-fetch bench-start scale-test crash-fill model-check lint fmt doc deny sizes clean
 CARGO ?= cargo
 TIME ?= 1800
 
@@ -56,6 +56,9 @@ crash-fill: deps ## Kill the daemon 200 times while it fills its cache, and 200 
 	$(CARGO) build --locked --workspace --bins
 	SLIPWAY_FILL_KILLS=200 SLIPWAY_FILL_SECONDS=900 \
 		$(CARGO) test --locked -p integration --test it -- --nocapture semantics::daemons_die
+
+model-check: build-deps ## Run flights, queue and account of the cache under many thousand schedules
+	$(CARGO) test --locked -p fuse --features model --lib -- model::
 
 lint: build-deps sizes ## Formatting, clippy, file sizes
 	$(CARGO) fmt --all --check

@@ -14,6 +14,7 @@
 //! | `cache` | chunks on disk, with what is known of them |
 //! | [`mountinfo`] | the kernel's list of mounts |
 //! | `mapping` | memory maps |
+//! | `sync` | locks and channels, the real ones or those of a model checker |
 //!
 //! A read looks up its chunks in `tree`. If `cache` has them all it is answered at once; else `fetch` waits for them
 //! on a tokio runtime, and the session's thread goes on to the next request.
@@ -33,6 +34,7 @@ pub mod mountinfo;
 pub mod server;
 mod session;
 pub mod source;
+mod sync;
 mod tree;
 
 pub use cache::account::{CacheLimits, CacheStatus, SizeMax};

@@ -4,10 +4,11 @@
 //! limits hold without asking the disk each time.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
+
+use crate::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// Most room that is kept by evicting. Beyond it more room only costs what is fetched again.
 const GAP_MAX: u64 = 1 << 30;
@@ -216,7 +217,10 @@ fn signed(len: u64) -> i64 {
     i64::try_from(len).unwrap_or(i64::MAX)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "model"))]
+mod model;
+
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use super::*;
 

@@ -5,11 +5,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::watch;
+use std::sync::{Arc, PoisonError};
 
 use super::queue::{Class, Ticket};
+use crate::sync::{Mutex, MutexGuard, watch};
 
 /// What is in the air, by key. `V` is cloned to each follower.
 pub(crate) struct Flights<K, V> {
@@ -165,5 +164,7 @@ fn lock<K, V>(seats: &Mutex<HashMap<K, Seat<V>>>) -> MutexGuard<'_, HashMap<K, S
     seats.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "model"))]
+mod model;
+#[cfg(all(test, not(feature = "model")))]
 mod tests;

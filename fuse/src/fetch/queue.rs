@@ -6,14 +6,15 @@
 pub(crate) mod schedule;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 pub(crate) use schedule::{Class, Limits, Ticket};
 use schedule::{Member, Schedule};
+
+use crate::sync::{Mutex, MutexGuard, oneshot, watch};
 
 /// How long something urgent is waited for that does not move: a source that is silent must not stop what can go on.
 const SILENCE_MAX: Duration = Duration::from_millis(500);
@@ -218,5 +219,7 @@ impl Drop for Permit {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "model"))]
+mod model;
+#[cfg(all(test, not(feature = "model")))]
 mod tests;
