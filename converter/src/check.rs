@@ -4,19 +4,24 @@
 
 use std::sync::Arc;
 
+use proto::image::{ImageSource, Platform};
+use proto::lazy::{LazyManifest, Prefer};
 use rafs::{BlobIndex, Image};
 use serde::Serialize;
 
 use crate::against::Differences;
 use crate::error::Error;
 use crate::opened::{RafsImage, RafsParts};
+use crate::origin;
 
 mod blob;
 mod chunk;
 mod file;
+mod layer;
 mod manifest;
 
 use blob::{BlobFile, Presence};
+use file::Parts;
 
 /// What a check looked at and what it found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -69,7 +74,7 @@ pub fn damage(error: &Error) -> Option<Findings> {
 /// Checks an image where it lies. `with_data`: reads every blob whole, and verifies its digest, every chunk, and all
 /// that lies between and behind them.
 ///
-/// Blobs are looked at only if the bootstrap can be opened.
+/// If the bootstrap cannot be opened, what is in the blobs is not known, and only their digests are verified.
 pub async fn check_image(parts: RafsParts, with_data: bool) -> Result<Findings, Error> {
     let mut findings = check_bootstrap(&parts.bootstrap).map_err(|source| Error::Bootstrap {
         place: parts.place.clone(),
@@ -78,8 +83,11 @@ pub async fn check_image(parts: RafsParts, with_data: bool) -> Result<Findings, 
     let layers = manifest::layer_faults(parts.found.manifest.layers(), &parts.layers);
     findings.faults.extend(layers);
     findings.faults.extend(manifest::hint_fault(&parts).await?);
-    // Why it cannot be opened is among the faults.
+    let (source, layers) = (parts.source.clone(), parts.layers.clone());
     let Ok(image) = parts.open() else {
+        // Why it cannot be opened is among the faults.
+        let faults = layers_alone(&source, &layers, with_data).await?;
+        findings.faults.extend(faults);
         return Ok(findings);
     };
     let image = Arc::new(image);
@@ -97,6 +105,36 @@ pub async fn check_image(parts: RafsParts, with_data: bool) -> Result<Findings, 
     Ok(findings)
 }
 
+/// Checks what can be checked of an image whose bootstrap layer cannot be read: whether its data layers are there, and on
+/// request whether they are what their names say. Nothing is told of an image that is no RAFS image.
+pub async fn check_layers(
+    source: &ImageSource,
+    platform: Option<&Platform>,
+    with_data: bool,
+) -> Result<Vec<String>, Error> {
+    let found = origin::find(source, platform, Prefer::Rafs).await?;
+    match LazyManifest::parse(&found.manifest) {
+        Some(layers) => layers_alone(source, &layers, with_data).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+async fn layers_alone(
+    source: &ImageSource,
+    layers: &LazyManifest,
+    with_data: bool,
+) -> Result<Vec<String>, Error> {
+    let mut faults = Vec::new();
+    for file in blob::layers(layers) {
+        let Presence { len, fault } = blob::look(source, layers, &file).await?;
+        faults.extend(fault);
+        if let Some(len) = len.filter(|_| with_data) {
+            faults.extend(file::read(source, &file, None, len).await?);
+        }
+    }
+    Ok(faults)
+}
+
 /// Checks a file that the image is made of.
 async fn check_file(
     image: &Arc<RafsImage>,
@@ -104,17 +142,27 @@ async fn check_file(
     with_data: bool,
     findings: &mut Findings,
 ) -> Result<(), Error> {
-    let Presence { len, fault } = blob::look(image, file).await?;
+    let Presence { len, fault } = blob::look(&image.source, &image.layers, file).await?;
     findings.faults.extend(fault);
     // Chunks of missing blobs would only repeat what is known.
     let Some(len) = len.filter(|_| with_data) else {
         return Ok(());
     };
-    let infos = match file.blob {
-        Some(blob) if file.has_infos => file::infos(image, blob, &mut findings.faults).await?,
+    let parts = match file.blob {
+        Some(blob) if file.has_infos => Some(Parts {
+            image: Arc::clone(image),
+            blob,
+            infos: file::infos(image, blob, &mut findings.faults).await?,
+        }),
         _ => None,
     };
-    findings.faults.extend(file::read(image, file, infos, len).await?);
+    let may_have_bootstrap = parts.is_some() || file.blob.is_none();
+    let faults = file::read(&image.source, file, parts, len).await?;
+    findings.faults.extend(faults);
+    if may_have_bootstrap && len > 0 {
+        let faults = layer::check(&image.source, file, len).await?;
+        findings.faults.extend(faults);
+    }
     match file.blob {
         Some(blob) if file.has_chunks => chunk::verify(image, blob, len, findings).await,
         _ => Ok(()),

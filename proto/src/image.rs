@@ -29,6 +29,7 @@ pub use self::manifest::RawManifest;
 pub use self::platform::Platform;
 pub use self::reference::{DEFAULT_HOST, DEFAULT_TAG, Reference};
 pub use self::regular::open_regular;
+pub(crate) use self::regular::read_regular;
 pub use self::source::ImageSource;
 pub use self::stream::ByteStream;
 pub use self::target::{BlobUpload, ImageTarget};

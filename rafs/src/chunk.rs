@@ -2,10 +2,12 @@
 
 mod batch;
 mod codec;
+mod crc;
 
 pub use batch::{Batch, EncodedBatch, Member};
 pub use codec::{compress, decode, encode, verify};
 pub(crate) use codec::{expand, shrink};
+pub use crc::crc32c;
 
 /// A 32-byte content digest; which function made it is said by the blob's [`Digester`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -11,6 +11,7 @@ mod directory;
 mod dump;
 mod extent;
 mod inode;
+mod layer;
 mod superblock;
 mod table;
 mod xattr;
@@ -22,6 +23,7 @@ pub use directory::{Entries, Entry};
 pub use dump::dump;
 pub use extent::{Extent, Extents};
 pub use inode::Inode;
+pub use layer::name_layer;
 pub use xattr::Xattrs;
 
 use crate::blob::{MetaPlace, TocPlace};
@@ -205,6 +207,11 @@ impl<B: AsRef<[u8]>> Image<B> {
     /// Chunk `index` of a blob. Chunks that no file has need not be in the chunk table.
     pub fn chunk(&self, blob: BlobIndex, index: u32) -> Result<ChunkRef, Error> {
         self.view().chunk(blob, index)
+    }
+
+    /// CRC-32C of a chunk's content, if the chunk table has one.
+    pub fn checksum(&self, blob: BlobIndex, index: u32) -> Result<Option<u32>, Error> {
+        self.view().checksum(blob, index)
     }
 
     /// The chunks of a blob that the chunk table lists, by number. Their places in the blob ascend.

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 
 use oci_spec::image::{Descriptor, Digest};
+use proto::image::ImageSource;
+use proto::lazy::LazyManifest;
 use rafs::{BlobIndex, ChunkRef, Codec};
 
 use crate::error::Error;
@@ -69,21 +71,29 @@ pub(super) fn unused(image: &RafsImage) -> Result<Vec<BlobFile>, Error> {
         let files = files(image, BlobIndex(number))?;
         used.extend(files.into_iter().map(|file| file.digest));
     }
-    let layers = image.layers.blobs.iter().map(|layer| layer.digest().clone());
-    let unused = layers.filter(|digest| used.insert(digest.clone()));
-    let file = |digest| BlobFile {
-        digest,
+    let layers = layers(&image.layers).into_iter();
+    Ok(layers.filter(|file| used.insert(file.digest.clone())).collect())
+}
+
+/// The data layers of a manifest, where nothing is known of what is in them.
+pub(super) fn layers(manifest: &LazyManifest) -> Vec<BlobFile> {
+    let file = |layer: &Descriptor| BlobFile {
+        digest: layer.digest().clone(),
         blob: None,
         has_chunks: false,
         has_infos: false,
         needed: 0,
     };
-    Ok(unused.map(file).collect())
+    manifest.blobs.iter().map(file).collect()
 }
 
 /// Whether a file is there, as long as the manifest says, and long enough for what should be in it.
-pub(super) async fn look(image: &RafsImage, file: &BlobFile) -> Result<Presence, Error> {
-    let len = match image.source.blob_len(&file.digest).await {
+pub(super) async fn look(
+    source: &ImageSource,
+    layers: &LazyManifest,
+    file: &BlobFile,
+) -> Result<Presence, Error> {
+    let len = match source.blob_len(&file.digest).await {
         Ok(len) => len,
         Err(proto::image::Error::NotFound { .. }) => {
             return Ok(Presence {
@@ -93,7 +103,7 @@ pub(super) async fn look(image: &RafsImage, file: &BlobFile) -> Result<Presence,
         }
         Err(error) => return Err(error.into()),
     };
-    let mut layers = image.layers.blobs.iter();
+    let mut layers = layers.blobs.iter();
     let listed = layers
         .find(|layer| *layer.digest() == file.digest)
         .map(Descriptor::size);

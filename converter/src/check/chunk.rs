@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use rafs::BlobIndex;
 use rafs::blob::BLOB_FAULTS_MAX;
+use rafs::chunk::crc32c;
 
 use super::Findings;
 use crate::error::Error;
@@ -39,12 +40,17 @@ pub(super) async fn verify(
     let mut fault_count = 0;
     let mut chunks = std::pin::pin!(fetch::fetch(Arc::clone(image), wanted));
     while let Some(decoded) = chunks.next().await {
-        let (chunk, fault) = match decoded? {
-            (_, Ok(_)) => {
+        let (chunk, content) = decoded?;
+        let sum = image.bootstrap.checksum(blob, chunk.index).ok().flatten();
+        let fault = match content {
+            Err(fault) => fault.to_string(),
+            Ok(content) if sum.is_some_and(|sum| sum != crc32c(&content)) => {
+                "its content has another checksum than the chunk table says".to_owned()
+            }
+            Ok(_) => {
                 findings.chunk_count += 1;
                 continue;
             }
-            (chunk, Err(fault)) => (chunk, fault),
         };
         fault_count += 1;
         if fault_count > BLOB_FAULTS_MAX {

@@ -3,7 +3,9 @@
 use std::io::BufRead;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::StreamExt;
+use proto::image::ImageSource;
 use rafs::BlobIndex;
 use rafs::blob::{BlobCheck, BlobFault, Subject, TOC_TAIL_MAX, Units};
 use sha2::{Digest as _, Sha256};
@@ -37,36 +39,45 @@ pub(super) async fn infos(
     }
 }
 
+/// What is checked of a file beside its digest.
+pub(super) struct Parts {
+    pub(super) image: Arc<RafsImage>,
+    pub(super) blob: BlobIndex,
+    /// The chunk infos, if they can be read.
+    pub(super) infos: Option<Arc<Units>>,
+}
+
+impl Parts {
+    fn subject(&self) -> Subject<'_, Bytes> {
+        Subject {
+            image: &self.image.bootstrap,
+            blob: self.blob,
+            infos: self.infos.as_deref(),
+        }
+    }
+}
+
 /// Reads all `len` bytes of a file and tells what is wrong with them.
 pub(super) async fn read(
-    image: &Arc<RafsImage>,
+    source: &ImageSource,
     file: &BlobFile,
-    infos: Option<Arc<Units>>,
+    parts: Option<Parts>,
     len: u64,
 ) -> Result<Vec<String>, Error> {
     if len == 0 {
         return Ok(vec![file.fault("it is empty")]);
     }
     let mut tail = Vec::new();
-    // Where the chunk infos are, there is more to check than the digest.
-    let parts = file.blob.filter(|_| file.has_infos);
     if parts.is_some() {
         let range = len.saturating_sub(TOC_TAIL_MAX)..len;
-        let mut stream = image.source.range(&file.digest, range).await?;
+        let mut stream = source.range(&file.digest, range).await?;
         while let Some(bytes) = stream.next().await {
             tail.extend_from_slice(&bytes?);
         }
     }
-    let whole = Whole {
-        image: Arc::clone(image),
-        parts,
-        infos,
-        tail,
-        len,
-    };
-    let stream = image.source.range(&file.digest, 0..len).await?;
+    let stream = source.range(&file.digest, 0..len).await?;
     let (pieces, pipe) = pipe();
-    let reader = tokio::task::spawn_blocking(move || whole.read(pipe));
+    let reader = tokio::task::spawn_blocking(move || take_in(pipe, parts.as_ref(), len, &tail));
     let pumped = pump(stream, pieces).await;
     let read = match reader.await {
         Ok(read) => read,
@@ -85,42 +96,27 @@ pub(super) async fn read(
     Ok(told)
 }
 
-/// A file to be read.
-struct Whole {
-    image: Arc<RafsImage>,
-    /// The blob whose parts are checked, if any are.
-    parts: Option<BlobIndex>,
-    infos: Option<Arc<Units>>,
-    /// Its last bytes.
-    tail: Vec<u8>,
+/// The digest of the bytes and what is wrong in them; `None` if they end early. Blocking.
+fn take_in(
+    mut pipe: PipeReader,
+    parts: Option<&Parts>,
     len: u64,
-}
-
-impl Whole {
-    /// The digest of the bytes and what is wrong in them; `None` if they end early. Blocking.
-    fn read(self, mut pipe: PipeReader) -> Option<([u8; 32], Vec<BlobFault>)> {
-        let subject = |blob| Subject {
-            image: &self.image.bootstrap,
-            blob,
-            infos: self.infos.as_deref(),
-        };
-        let mut check = self
-            .parts
-            .and_then(|blob| BlobCheck::new(subject(blob), self.len, &self.tail));
-        let mut hash = Sha256::new();
-        loop {
-            let bytes = pipe.fill_buf().ok()?;
-            if bytes.is_empty() {
-                break;
-            }
-            hash.update(bytes);
-            if let Some(check) = &mut check {
-                check.update(bytes);
-            }
-            let len = bytes.len();
-            pipe.consume(len);
+    tail: &[u8],
+) -> Option<([u8; 32], Vec<BlobFault>)> {
+    let mut check = parts.and_then(|parts| BlobCheck::new(parts.subject(), len, tail));
+    let mut hash = Sha256::new();
+    loop {
+        let bytes = pipe.fill_buf().ok()?;
+        if bytes.is_empty() {
+            break;
         }
-        let faults = check.map(BlobCheck::finish).unwrap_or_default();
-        Some((hash.finalize().into(), faults))
+        hash.update(bytes);
+        if let Some(check) = &mut check {
+            check.update(bytes);
+        }
+        let len = bytes.len();
+        pipe.consume(len);
     }
+    let faults = check.map(BlobCheck::finish).unwrap_or_default();
+    Some((hash.finalize().into(), faults))
 }

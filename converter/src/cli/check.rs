@@ -5,7 +5,7 @@ use converter::check::{self, Findings};
 use converter::{Error, against, opened};
 use proto::image::{ImageSource, Location};
 
-use super::place::{Subject, Which};
+use super::place::{self, Subject, Which};
 use super::printer::Printer;
 use super::{DONE, NEGATIVE};
 
@@ -82,8 +82,18 @@ async fn look_inside(args: &Args) -> anyhow::Result<Findings> {
             })?)
         }
         Subject::Image(location) => {
-            let parts = args.which.fetch(location).await?;
-            Ok(check::check_image(parts, args.data).await?)
+            let error = match args.which.fetch(location).await {
+                Ok(parts) => return Ok(check::check_image(parts, args.data).await?),
+                Err(error) => error,
+            };
+            let Some(mut findings) = damage(&error) else {
+                return Err(error);
+            };
+            // The bootstrap layer is damaged; that says nothing of the others.
+            let source = place::open(location, &args.which.access.options()).await?;
+            let faults = check::check_layers(&source, args.which.platform.as_ref(), args.data).await?;
+            findings.faults.extend(faults);
+            Ok(findings)
         }
     }
 }

@@ -60,8 +60,12 @@ pub(crate) fn reference_bootstrap(name: &str) -> Vec<u8> {
 
 /// Writes one of them as a layout, as the reference converter lays images out.
 pub(crate) fn reference_image(place: &Place, layout: &str, name: &str) {
+    reference_image_with(place, layout, name, &reference_bootstrap(name));
+}
+
+/// The same with another bootstrap.
+pub(crate) fn reference_image_with(place: &Place, layout: &str, name: &str, bootstrap: &[u8]) {
     let folder = place.path(layout);
-    let bootstrap = reference_bootstrap(name);
     let mut layers = Vec::new();
     let mut diff_ids = Vec::new();
     let mut files: Vec<_> = std::fs::read_dir(reference_folder().join(name))
@@ -88,7 +92,7 @@ pub(crate) fn reference_image(place: &Place, layout: &str, name: &str) {
             layers.push(layer);
         }
     }
-    let (bytes, diff_id) = proto::lazy::bootstrap_layer(&bootstrap, &[]).unwrap();
+    let (bytes, diff_id) = proto::lazy::bootstrap_layer(bootstrap, &[]).unwrap();
     let mut layer = add_blob(&folder, "application/vnd.oci.image.layer.v1.tar+gzip", &bytes);
     layer["annotations"] = json!({
         proto::lazy::BOOTSTRAP_ANNOTATION: "true", proto::lazy::FS_VERSION_ANNOTATION: "6",

@@ -16,6 +16,7 @@ mod place;
 mod restore;
 mod round_trip;
 mod sources;
+mod whole_blob;
 
 #[path = "../../../rafs/tests/all/second.rs"]
 mod second;

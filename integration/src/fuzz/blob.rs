@@ -1,15 +1,17 @@
-//! Blobs: chunk infos with their contexts, units, tables of contents.
+//! Blobs: chunk infos with their contexts, units, tables of contents, whole files.
 
-use rafs::blob::{MetaPlace, Toc, TocPlace, Units};
+use std::sync::LazyLock;
+
+use rafs::blob::{BLOB_FAULTS_MAX, BlobCheck, MetaPlace, Subject, TOC_TAIL_MAX, Toc, TocPlace, Units};
 use rafs::image::Blob;
 use rafs::layout::{
     BLOB_ALIGNED, BLOB_BATCH, BLOB_CHUNK_INFO_V2, BLOB_ZRAN, BLOCK, CHUNK_INFO_V1_LEN, CHUNK_INFO_V2_LEN,
     MetaHeader,
 };
-use rafs::{BlobIndex, ChunkRef, Codec, Compressor, Digest, Digester, Span};
+use rafs::{BlobIndex, ChunkRef, Codec, Compressor, Digest, Digester, Image, Span};
 use sha2::{Digest as _, Sha256};
 
-use super::take;
+use super::{seed, take};
 
 /// Chunks that are asked for.
 const CHUNK_COUNT_MAX: u32 = 64;
@@ -17,6 +19,13 @@ const CHUNK_COUNT_MAX: u32 = 64;
 const EXPANDED_LEN_MAX: u64 = 1 << 20;
 /// The reader's own bound on a unit, stored or expanded.
 const UNIT_LEN_MAX: u32 = 32 << 20;
+/// Bytes that a whole file is checked by: few, so that parts and pieces end at different places.
+const PIECE_LEN: usize = 100;
+/// An image whose blob an input is checked as; one of the seeds is that blob.
+static SAMPLE: LazyLock<Image<Vec<u8>>> = LazyLock::new(|| {
+    let bootstrap = seed::bootstrap().swap_remove(0);
+    Image::open(bootstrap).expect("the sample is sound")
+});
 /// Length of what an input of [`blob_meta`] and [`zran`] starts with.
 pub(super) const CONTROL_LEN: usize = 16;
 
@@ -39,10 +48,11 @@ pub fn zran(input: &[u8]) {
     read(input, BLOB_CHUNK_INFO_V2 | BLOB_ZRAN);
 }
 
-/// Reads a table of contents, and expands its sections.
+/// Reads a table of contents, and expands its sections. Checks the whole as the file of a sample's blob.
 ///
-/// Sections lie in the blob; one that expands has the announced length and digest.
+/// Sections lie in the blob; one that expands has the announced length and digest. Faults are told in their order.
 pub fn toc(input: &[u8]) {
+    check(input);
     let Ok(toc) = Toc::read(input, input.len() as u64) else {
         return;
     };
@@ -58,6 +68,26 @@ pub fn toc(input: &[u8]) {
             assert_eq!(<[u8; 32]>::from(Sha256::digest(&content)), section.digest);
         }
     }
+}
+
+fn check(input: &[u8]) {
+    let image = &*SAMPLE;
+    let blob = &image.blobs()[0];
+    let range = blob.meta_range().1;
+    let place =
+        usize::try_from(range.start).expect("a sample")..usize::try_from(range.end).expect("a sample");
+    let infos = input.get(place).and_then(|stored| Units::read(blob, stored).ok());
+    let subject = Subject {
+        image,
+        blob: BlobIndex(0),
+        infos: infos.as_ref(),
+    };
+    let tail_len = usize::try_from(TOC_TAIL_MAX).expect("some kilobytes");
+    let tail = &input[input.len().saturating_sub(tail_len)..];
+    let mut check = BlobCheck::new(subject, input.len() as u64, tail).expect("the sample has a blob");
+    input.chunks(PIECE_LEN).for_each(|piece| check.update(piece));
+    let faults = check.finish();
+    assert!(faults.is_sorted_by_key(|fault| fault.offset) && faults.len() <= BLOB_FAULTS_MAX);
 }
 
 /// An input is the control bytes, the chunk infos as stored, and the blob's own bytes:

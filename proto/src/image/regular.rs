@@ -1,6 +1,7 @@
 //! Opening files by a name that came from outside: regular ones only, and without waiting for anything.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -21,6 +22,22 @@ pub fn open_regular(path: &Path) -> Result<File, Error> {
     let file = File::from(opened.map_err(|errno| Error::file(path)(errno.into()))?);
     check(&file.metadata().map_err(Error::file(path))?, path)?;
     Ok(file)
+}
+
+/// Reads a small file that is configured: at most `len_max` bytes. Blocking.
+pub(crate) fn read_regular(path: &Path, len_max: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let file = open_regular(path)?;
+    file.take(len_max + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::file(path))?;
+    match bytes.len() as u64 > len_max {
+        true => Err(Error::TooLarge {
+            what: path.display().to_string(),
+            len_max,
+        }),
+        false => Ok(bytes),
+    }
 }
 
 fn check(metadata: &fs::Metadata, path: &Path) -> Result<(), Error> {

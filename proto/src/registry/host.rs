@@ -14,12 +14,15 @@ use super::endpoint;
 use super::health::Health;
 use super::hosts::{Capabilities, ClientCertificate, HostSpec, Tls};
 use super::redirect::REDIRECT_COUNT_MAX;
-use crate::image::Error;
+use crate::image::{Error, read_regular};
 
 /// A connection attempt that takes longer is given up: three lost SYN packets take 7 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle connections are kept this long: less than the 60 s after which common proxies close theirs.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// Most bytes of a file with certificates: the bundles of whole systems have some hundred KiB.
+const PEM_LEN_MAX: u64 = 16 << 20;
 
 /// A host that has images.
 pub(super) struct Host {
@@ -128,7 +131,7 @@ fn http_client(spec: &HostSpec, name: &str, redirects: Policy) -> Result<reqwest
 
 fn secured(mut builder: ClientBuilder, tls: &Tls) -> Result<ClientBuilder, Error> {
     for path in &tls.authorities {
-        let pem = std::fs::read(path).map_err(Error::file(path))?;
+        let pem = read_regular(path, PEM_LEN_MAX)?;
         let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| bad_pem(path, error))?;
         if certificates.is_empty() {
             return Err(Error::invalid(
@@ -140,10 +143,10 @@ fn secured(mut builder: ClientBuilder, tls: &Tls) -> Result<ClientBuilder, Error
     }
     // TLS shows one certificate; the first that is configured.
     if let Some(ClientCertificate { certificate, key }) = tls.client.first() {
-        let mut pem = std::fs::read(certificate).map_err(Error::file(certificate))?;
+        let mut pem = read_regular(certificate, PEM_LEN_MAX)?;
         if let Some(key) = key {
             pem.push(b'\n');
-            pem.extend(std::fs::read(key).map_err(Error::file(key))?);
+            pem.extend(read_regular(key, PEM_LEN_MAX)?);
         }
         let identity = Identity::from_pem(&pem).map_err(|error| bad_pem(certificate, error))?;
         builder = builder.identity(identity);

@@ -130,7 +130,11 @@ fn folders(folder: &Path, namespace: &str) -> Vec<PathBuf> {
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
-    if std::fs::metadata(path)?.len() > FILE_LEN_MAX {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
+    }
+    if metadata.len() > FILE_LEN_MAX {
         return Err(std::io::Error::new(ErrorKind::FileTooLarge, "longer than 1 MiB"));
     }
     std::fs::read_to_string(path)

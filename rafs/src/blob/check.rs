@@ -241,15 +241,28 @@ impl<'a, B: AsRef<[u8]> + Sync> BlobCheck<'a, B> {
         );
     }
 
-    /// Whether chunk table and chunk infos agree. Where chunks share units, whoever reads them finds out.
+    /// Whether chunk table and chunk infos agree.
     fn compare_tables(&mut self) {
-        let Some(infos) = self.subject.infos.filter(|_| !self.blob.has_shared_units()) else {
-            return;
-        };
-        for chunk in self.subject.image.chunks(self.subject.blob).flatten() {
-            if let Err(error) = infos.piece(&chunk) {
+        let Subject { image, blob, infos } = self.subject;
+        let Some(infos) = infos else { return };
+        for chunk in image.chunks(blob).flatten() {
+            let offset = chunk.compressed.offset;
+            // Where chunks share units, whoever reads them finds out.
+            if !self.blob.has_shared_units()
+                && let Err(error) = infos.piece(&chunk)
+            {
                 self.faults
-                    .push(chunk.compressed.offset, format!("chunk {}: {error}", chunk.index));
+                    .push(offset, format!("chunk {}: {error}", chunk.index));
+            }
+            let table = image.checksum(blob, chunk.index).ok().flatten();
+            if let (Some(table), Some(info)) = (table, infos.checksum(chunk.index))
+                && table != info
+            {
+                let what = format!(
+                    "chunk {}: chunk info and chunk table have different checksums",
+                    chunk.index
+                );
+                self.faults.push(offset, what);
             }
         }
     }

@@ -9,7 +9,7 @@ use super::inflate::inflate;
 use super::meta::{Meta, MetaError};
 use crate::chunk::{ChunkRef, Codec, Compressor, DecodeError, Span, expand};
 use crate::image::Blob;
-use crate::layout::{CHUNK_BATCH, CHUNK_ENCRYPTED, CHUNK_SIZE_MAX, CHUNK_ZRAN};
+use crate::layout::{CHUNK_BATCH, CHUNK_CRC32, CHUNK_ENCRYPTED, CHUNK_SIZE_MAX, CHUNK_ZRAN};
 
 /// Most bytes of a unit, stored or expanded. Batches are at most a chunk long; pieces of gzip streams span as much
 /// as the largest chunk, what leads up to it, and what does not shrink.
@@ -143,6 +143,13 @@ impl Units {
             ));
         }
         Ok(piece)
+    }
+
+    /// CRC-32C of the content of chunk `number`, if its info has one. Where chunks share units, other numbers stand there.
+    pub(super) fn checksum(&self, number: u32) -> Option<u32> {
+        let info = self.meta.as_ref()?.chunk(number).ok()?;
+        let is_shared = info.flags & (CHUNK_BATCH | CHUNK_ZRAN) != 0;
+        (info.flags & CHUNK_CRC32 != 0 && !is_shared).then_some(info.skip)
     }
 
     /// Where the bytes of chunk `number` are, according to its info alone; `None` behind the last. Only chunk infos that

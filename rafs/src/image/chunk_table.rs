@@ -76,6 +76,18 @@ impl ChunkTable {
 impl<'a> View<'a> {
     /// Chunk `number` of a blob.
     pub(super) fn chunk(self, blob: BlobIndex, number: u32) -> Result<ChunkRef, Error> {
+        self.chunk_at_position(self.position(blob, number)?)
+    }
+
+    /// CRC-32C of a chunk's content, if there is one.
+    pub(super) fn checksum(self, blob: BlobIndex, number: u32) -> Result<Option<u32>, Error> {
+        let (entry, _) = self.chunk_entry(self.position(blob, number)?)?;
+        let has_one = entry.flags.get() & layout::CHUNK_CRC32 != 0;
+        Ok(has_one.then(|| entry.crc32.get()))
+    }
+
+    /// Position in the chunk table of chunk `number` of a blob.
+    fn position(self, blob: BlobIndex, number: u32) -> Result<u32, Error> {
         let missing = Error::Corrupt {
             what: "a chunk is not in the chunk table",
             offset: self.shape.tables.chunks.start,
@@ -92,7 +104,7 @@ impl<'a> View<'a> {
             return Err(missing);
         }
         if number_at(last)? == number {
-            return self.chunk_at_position(positions[last]);
+            return Ok(positions[last]);
         }
         let (mut low, mut high) = (0, last);
         while low < high {
@@ -106,7 +118,7 @@ impl<'a> View<'a> {
         if number_at(low)? != number {
             return Err(missing);
         }
-        self.chunk_at_position(positions[low])
+        Ok(positions[low])
     }
 
     /// The chunk at a position of the chunk table.

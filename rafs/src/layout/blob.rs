@@ -14,6 +14,9 @@ pub const CHUNK_TABLE_ENCRYPTED: u32 = 0x4;
 /// Chunk flag of chunk infos: encrypted.
 pub const CHUNK_ENCRYPTED: u32 = 0x8;
 
+/// Chunk flag: a CRC-32C of the content is recorded.
+pub const CHUNK_CRC32: u32 = 0x10;
+
 /// Bytes of a [`ChunkInfoV1`].
 pub const CHUNK_INFO_V1_LEN: u64 = 16;
 /// Bytes of a [`ChunkInfoV2`].

@@ -11,8 +11,8 @@ use crate::blob::meta::{META_MAX, uncompress};
 use crate::chunk::{BlobIndex, ChunkRef, Compressor};
 use crate::image::Image;
 
-/// Most bytes that a section may expand to: far more than bootstraps that readers take.
-const SECTION_LEN_MAX: u64 = 4 << 30;
+/// Most bytes that a section may expand to: as many as bootstraps have that readers take.
+const SECTION_LEN_MAX: u64 = 2 << 30;
 /// The largest window of a frame, as a power of two: what decoders take by default.
 const WINDOW_LOG_MAX: u32 = 27;
 
