@@ -11,6 +11,10 @@ use crate::scene::Scene;
 
 /// Name under which containerd knows the snapshotter.
 pub const SNAPSHOTTER: &str = "slipway";
+/// Its folder. The name is known to the scene's clearing, which finds the shims' sockets through it.
+const FOLDER: &str = "containerd";
+/// Its gRPC socket in its folder.
+const SOCKET: &str = "containerd.sock";
 /// How long containerd may take to answer.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -23,6 +27,11 @@ pub struct Options<'a> {
     pub pause_image: Option<&'a str>,
 }
 
+/// The gRPC socket of a scene's containerd, whether it runs or not.
+pub fn socket_in(scene: &Scene) -> PathBuf {
+    scene.dir().join(FOLDER).join(SOCKET)
+}
+
 /// A running containerd. Dropping it removes its tasks and kills it.
 pub struct Containerd {
     dir: PathBuf,
@@ -32,8 +41,7 @@ pub struct Containerd {
 impl Containerd {
     /// Starts containerd and waits until it answers.
     pub fn start(scene: &Scene, options: &Options<'_>) -> Result<Self> {
-        // The name is known to the scene's clearing, which finds the shims' sockets through it.
-        let dir = scene.folder("containerd")?;
+        let dir = scene.folder(FOLDER)?;
         std::fs::create_dir_all(dir.join("certs.d")).context("create certs.d")?;
         std::fs::write(dir.join("config.toml"), config(&dir, options))
             .context("write containerd's configuration")?;
@@ -60,7 +68,7 @@ impl Containerd {
 
     /// The gRPC socket.
     pub fn socket(&self) -> PathBuf {
-        self.dir.join("containerd.sock")
+        self.dir.join(SOCKET)
     }
 
     /// Kills it unconditionally and starts it again. Containers live on.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use k8s_cri::v1::image_service_client::ImageServiceClient;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::{
-    ContainerConfig, ContainerMetadata, CreateContainerRequest, ExecSyncRequest, ImageSpec,
+    AuthConfig, ContainerConfig, ContainerMetadata, CreateContainerRequest, ExecSyncRequest, ImageSpec,
     LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig,
     PodSandboxMetadata, PullImageRequest, RemoveImageRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
     StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
@@ -36,23 +36,40 @@ pub struct Pod {
 impl Cri {
     /// Connects to the socket of a containerd that has CRI.
     pub fn connect(socket: &Path) -> Result<Self> {
+        Self::connect_to(socket, socket)
+    }
+
+    /// The same with another socket for images, as kubelets can be told.
+    pub fn connect_to(socket: &Path, images: &Path) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let channel = runtime
-            .block_on(containerd_client::connect(socket))
-            .context("connect to CRI")?;
+        let connect = |socket: &Path| {
+            let channel = runtime.block_on(containerd_client::connect(socket));
+            channel.context("connect to CRI")
+        };
         Ok(Cri {
+            pods: RuntimeServiceClient::new(connect(socket)?),
+            images: ImageServiceClient::new(connect(images)?),
             runtime,
-            pods: RuntimeServiceClient::new(channel.clone()),
-            images: ImageServiceClient::new(channel),
         })
     }
 
     /// Pulls an image, as a kubelet would for a pod.
     pub fn pull(&mut self, reference: &str) -> Result<()> {
+        self.pull_as(reference, None)
+    }
+
+    /// The same for a pod with a pull secret: user and password.
+    pub fn pull_as(&mut self, reference: &str, login: Option<(&str, &str)>) -> Result<()> {
+        let auth = login.map(|(user, password)| AuthConfig {
+            username: user.to_owned(),
+            password: password.to_owned(),
+            ..Default::default()
+        });
         let request = PullImageRequest {
             image: Some(image(reference)),
+            auth,
             ..Default::default()
         };
         self.runtime

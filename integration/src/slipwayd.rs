@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::process::{self, Process};
 use crate::scene::Scene;
-use crate::{binaries, mounts};
+use crate::{binaries, containerd, mounts};
 
 /// How long the daemon may take to answer, also when the machine is busy.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
@@ -34,6 +34,8 @@ pub struct Settings {
     pub cache_free_min: &'static str,
     /// Whether ids are mapped where that is asked for.
     pub remap_ids: bool,
+    /// Whether the CRI's image service is passed on to the containerd of the scene.
+    pub is_image_service: bool,
 }
 
 impl Default for Settings {
@@ -46,6 +48,7 @@ impl Default for Settings {
             cache_size_max: "80%",
             cache_free_min: "0B",
             remap_ids: false,
+            is_image_service: false,
         }
     }
 }
@@ -73,7 +76,16 @@ impl Slipwayd {
             settings.cache_size_max,
             settings.cache_free_min
         );
-        std::fs::write(dir.join("config.toml"), config).context("write the daemon's configuration")?;
+        let registry = match settings.is_image_service {
+            true => format!(
+                "\n[registry]\ncri_image_socket = \"{}/run/cri.sock\"\ncri_containerd = \"{}\"\n",
+                dir.display(),
+                containerd::socket_in(scene).display()
+            ),
+            false => String::new(),
+        };
+        std::fs::write(dir.join("config.toml"), config + &registry)
+            .context("write the daemon's configuration")?;
         let process = serve(&dir)?;
         Ok(Slipwayd { dir, process })
     }
@@ -81,6 +93,16 @@ impl Slipwayd {
     /// The socket for containerd.
     pub fn socket(&self) -> PathBuf {
         self.dir.join("run/slipwayd.sock")
+    }
+
+    /// The socket on which the CRI's image service is passed on.
+    pub fn image_service(&self) -> PathBuf {
+        self.dir.join("run/cri.sock")
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> Result<String> {
+        std::fs::read_to_string(self.dir.join("log")).context("read the daemon's log")
     }
 
     /// Its process id.

@@ -3,6 +3,7 @@
 mod fill;
 mod key;
 mod overlay;
+mod registry;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -10,13 +11,13 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use proto::registry::CredentialPlaces;
 use proto::store::StoreLocation;
 use serde::{Deserialize, Serialize};
 
 pub use fill::Fill;
 pub use key::{reference_table, sample};
 pub use overlay::{Overlay, UserXattr};
+pub use registry::Registry;
 pub use size::{Limit, Size};
 
 /// Where the file lies unless the command line names another. It may be absent.
@@ -249,46 +250,6 @@ impl From<&Cache> for fuse::CacheLimits {
     }
 }
 
-/// Reaching registries.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Registry {
-    /// Hosts, with port, that speak plain HTTP.
-    pub plain_http: Vec<String>,
-    /// Folder of containerd's `hosts.toml` files. Empty: none.
-    pub hosts_dir: PathBuf,
-    /// Folder of pull secrets. Empty: none.
-    pub pull_secrets_dir: PathBuf,
-    /// The kubelet's configuration of credential providers. Empty: none.
-    pub credential_providers: PathBuf,
-    /// Folder of the kubelet's credential providers.
-    pub credential_provider_dir: PathBuf,
-}
-
-impl Registry {
-    /// Where credentials are looked for, beside the files of docker and podman.
-    pub fn credential_places(&self) -> CredentialPlaces {
-        let set = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
-        CredentialPlaces {
-            secrets_dir: set(&self.pull_secrets_dir),
-            kubelet: set(&self.credential_providers).zip(set(&self.credential_provider_dir)),
-        }
-    }
-}
-
-impl Default for Registry {
-    fn default() -> Self {
-        // Where containerd's documentation puts them, and most installers do.
-        Self {
-            plain_http: Vec::new(),
-            hosts_dir: "/etc/containerd/certs.d".into(),
-            pull_secrets_dir: PathBuf::new(),
-            credential_providers: PathBuf::new(),
-            credential_provider_dir: PathBuf::new(),
-        }
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -358,39 +319,8 @@ impl Config {
         if self.fuse.read_deadline.is_zero() {
             return value("fuse.read_deadline", "it must be longer than nothing");
         }
-        if let Some(host) = self
-            .registry
-            .plain_http
-            .iter()
-            .find(|host| host.contains("//") || host.contains('/'))
-        {
-            return value(
-                "registry.plain_http",
-                &format!("{host:?} must be host or host:port"),
-            );
-        }
+        self.registry.check()?;
         self.fetch.stores()?;
-        let Registry {
-            hosts_dir,
-            pull_secrets_dir,
-            credential_providers,
-            credential_provider_dir,
-            ..
-        } = &self.registry;
-        for (key, path) in [
-            ("registry.hosts_dir", hosts_dir),
-            ("registry.pull_secrets_dir", pull_secrets_dir),
-            ("registry.credential_providers", credential_providers),
-            ("registry.credential_provider_dir", credential_provider_dir),
-        ] {
-            if !path.as_os_str().is_empty() && !path.is_absolute() {
-                return value(key, "it must be an absolute path, or empty");
-            }
-        }
-        if credential_providers.as_os_str().is_empty() != credential_provider_dir.as_os_str().is_empty() {
-            let reason = "it needs registry.credential_provider_dir, the folder of the programs, and the other way round";
-            return value("registry.credential_providers", reason);
-        }
         Ok(())
     }
 }

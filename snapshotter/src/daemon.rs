@@ -19,6 +19,7 @@ use proto::store::Stores;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 pub use self::hand_over::{HandOver, HandOverError};
 use self::node::Lock;
@@ -28,6 +29,7 @@ pub(crate) use self::record::VERSION as RECORD_VERSION;
 use self::takeover::{Course, Found};
 use crate::config::{Config, Fetch, Fill};
 use crate::control::ControlService;
+use crate::cri::ImageProxy;
 use crate::engine::Engine;
 use crate::image::Images;
 use crate::keeper::{self, Held, Keeper};
@@ -67,6 +69,7 @@ pub enum Error {
 pub struct Daemon {
     snapshots: UnixListener,
     control: UnixListener,
+    image_service: Option<ImageService>,
     engine: Engine,
     mounter: Arc<FuseMounter>,
     keeper: Arc<Keeper>,
@@ -137,10 +140,22 @@ impl Daemon {
         let stores = Stores::new(&config.fetch.stores()?).map_err(MountError::from)?;
         let filler = filler(&config.fetch, &layout);
         let mounter = Arc::new(FuseMounter::prepare(server, config.registry.clone(), stores, filler).await?);
+        let image_service = match config.registry.image_service() {
+            Some((socket, containerd)) => {
+                let proxy = ImageProxy::new(containerd, mounter.network())?;
+                Some(ImageService {
+                    proxy,
+                    listener: socket::listen(socket)?,
+                    path: socket.to_owned(),
+                })
+            }
+            None => None,
+        };
         let images = Arc::new(Images::new(Arc::clone(&mounter) as _, layout.clone()));
         let daemon = Self {
             snapshots,
             control,
+            image_service,
             engine: Engine::new(store, layout.clone(), images, &config.overlay),
             mounter,
             keeper: Arc::new(keeper),
@@ -218,30 +233,26 @@ impl Daemon {
         let snapshots = SnapshotsServer::new(Service::new(self.engine.clone()))
             .max_decoding_message_size(MESSAGE_LEN_MAX)
             .max_encoding_message_size(MESSAGE_LEN_MAX);
-        let serving = tonic::transport::Server::builder()
-            .add_service(snapshots)
-            .serve_with_incoming_shutdown(
-                UnixListenerStream::new(self.snapshots),
-                stop.clone().cancelled_owned(),
-            );
+        let serving = serve(Routes::new(snapshots), self.snapshots, &stop);
         let control = ControlService::new(
             self.engine.clone(),
             self.layout.clone(),
             self.mounter.cache_meter(),
             hand_over,
         );
-        let controlling = tonic::transport::Server::builder()
-            .add_service(ControlServer::new(control))
-            .serve_with_incoming_shutdown(
-                UnixListenerStream::new(self.control),
-                stop.clone().cancelled_owned(),
-            );
+        let controlling = serve(Routes::new(ControlServer::new(control)), self.control, &stop);
+        let passing = async {
+            match self.image_service {
+                Some(service) => service.serve(&stop).await,
+                None => Ok(()),
+            }
+        };
         let drained = async {
             stop.cancelled().await;
             tokio::time::sleep(DRAIN_DEADLINE).await;
         };
         let outcome = tokio::select! {
-            outcome = async { tokio::try_join!(serving, controlling) } => outcome.map(drop),
+            outcome = async { tokio::try_join!(serving, controlling, passing) } => outcome.map(drop),
             () = drained => {
                 tracing::warn!("calls in flight did not end in time");
                 Ok(())
@@ -273,6 +284,33 @@ impl Daemon {
         outcome?;
         Ok(ended)
     }
+}
+
+/// The CRI's image service, passed on to containerd. Its socket does not outlive the daemon: who calls meanwhile tries
+/// again.
+struct ImageService {
+    proxy: ImageProxy,
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl ImageService {
+    async fn serve(self, stop: &CancellationToken) -> Result<(), tonic::transport::Error> {
+        let served = serve(Routes::new(self.proxy), self.listener, stop).await;
+        socket::remove(&self.path);
+        served
+    }
+}
+
+/// Answers calls until `stop` is cancelled, and finishes those in flight.
+fn serve(
+    routes: Routes,
+    listener: UnixListener,
+    stop: &CancellationToken,
+) -> impl Future<Output = Result<(), tonic::transport::Error>> + use<> {
+    tonic::transport::Server::builder()
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.clone().cancelled_owned())
 }
 
 /// Containers and views that stand on lazily loaded images. When that cannot be told there may be some.

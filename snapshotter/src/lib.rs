@@ -14,13 +14,15 @@
 //! | [`cleanup`], [`usage`], [`filter`], [`layout`] | folders taken back, space measured, `List` filters, places on disk |
 //!
 //! Around them: [`config`] (the file), [`daemon`] (start, listen, stop), [`keeper`] (what outlives a daemon), [`upgrade`] (going on as another version), [`control`] (what operators ask),
-//! [`resolve`] (an image by name), [`pull`] (for clients whose own pull tells a snapshotter nothing), [`containerd_config`] (what to add to containerd's configuration).
+//! [`resolve`] (an image by name), [`pull`] (for clients whose own pull tells a snapshotter nothing), [`containerd_config`] (what to add to containerd's configuration),
+//! [`cri`] (the kubelet's image service, passed on).
 
 pub mod background;
 pub mod cleanup;
 pub mod config;
 pub mod containerd_config;
 pub mod control;
+pub mod cri;
 pub mod daemon;
 pub mod engine;
 mod error;

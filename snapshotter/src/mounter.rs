@@ -105,6 +105,11 @@ impl FuseMounter {
         self.call(move |server| server.trim(&running)).await
     }
 
+    /// What is known of registries, logins among it.
+    pub fn network(&self) -> Arc<Network> {
+        Arc::clone(&self.network)
+    }
+
     /// Tells how much the cache holds.
     pub fn cache_meter(&self) -> CacheMeter {
         self.server.cache_meter()

@@ -2,25 +2,30 @@
 //!
 //! | place | what |
 //! |---|---|
+//! | `pulled` | logins with which images were pulled through this process |
 //! | `secrets` | a folder of Kubernetes pull secrets |
 //! | `kubelet` | the kubelet's credential providers |
 //! | `files` | the files of docker, podman and skopeo, and their helpers |
 //!
-//! Nothing is kept, so that a secret that is renewed counts at once. Nothing is written or logged.
+//! Of files and programs nothing is kept, so that a secret that is renewed counts at once. Nothing is written or logged.
 
 mod files;
 mod kubelet;
 mod pattern;
+mod pulled;
 mod secrets;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use self::files::Files;
 use self::kubelet::Kubelet;
+pub(super) use self::pulled::Pulled;
 use self::secrets::Secrets;
+use crate::image::Login;
 
 /// What to authenticate with. `Debug` never shows a secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,6 +49,18 @@ impl fmt::Debug for Credentials {
     }
 }
 
+impl From<&Login> for Credentials {
+    fn from(Login { user, password }: &Login) -> Self {
+        match user.is_empty() {
+            true => Self::IdentityToken(password.clone()),
+            false => Self::Password {
+                user: user.clone(),
+                password: password.clone(),
+            },
+        }
+    }
+}
+
 /// A place that may know who we are.
 trait CredentialSource: Send + Sync {
     /// Looks for what to show to `host` for `repository`, the most specific there is. Blocking: it may run programs. `None`
@@ -62,6 +79,7 @@ pub struct CredentialPlaces {
 
 /// All places, in the order to look.
 pub(super) struct Keyring {
+    pulled: Arc<Pulled>,
     places: Vec<Box<dyn CredentialSource>>,
 }
 
@@ -73,7 +91,8 @@ impl Default for Keyring {
 
 impl Keyring {
     pub(super) fn new(places: &CredentialPlaces) -> Self {
-        let mut sources: Vec<Box<dyn CredentialSource>> = Vec::new();
+        let pulled = Arc::<Pulled>::default();
+        let mut sources: Vec<Box<dyn CredentialSource>> = vec![Box::new(Arc::clone(&pulled))];
         if let Some(folder) = &places.secrets_dir {
             sources.push(Box::new(Secrets::new(folder.clone())));
         }
@@ -81,7 +100,15 @@ impl Keyring {
             sources.push(Box::new(Kubelet::new(config.clone(), programs.clone())));
         }
         sources.push(Box::new(Files));
-        Self { places: sources }
+        Self {
+            pulled,
+            places: sources,
+        }
+    }
+
+    /// Logins with which images were pulled through this process.
+    pub(super) fn pulled(&self) -> &Pulled {
+        &self.pulled
     }
 
     /// Looks through all places. `refused` is what the host did not take just now: another place may have better.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::credentials::{CredentialPlaces, Keyring};
 use super::host::Host;
 use super::hosts::{self, Hosts};
-use crate::image::Error;
+use crate::image::{Error, Login, Reference};
 
 /// How registries are reached by all images of a process. They share connections and the health of hosts through it.
 #[derive(Default)]
@@ -55,6 +55,19 @@ impl Network {
             keyring: Arc::new(Keyring::new(places)),
             ..self
         }
+    }
+
+    /// Remembers with what the image at a reference was pulled, for its repository, until the process ends. Without a user
+    /// name the password is an identity token.
+    pub fn remember(&self, reference: &Reference, login: &Login) {
+        let pulled = self.keyring.pulled();
+        pulled.remember(&reference.host, &reference.repository, login.into());
+    }
+
+    /// Forgets a login that turned out to be of no use, unless another one was used since.
+    pub fn forget(&self, reference: &Reference, login: &Login) {
+        let pulled = self.keyring.pulled();
+        pulled.forget(&reference.host, &reference.repository, &login.into());
     }
 
     pub(super) fn keyring(&self) -> Arc<Keyring> {

@@ -129,6 +129,17 @@ const KEYS: &[Key] = &[
         meaning: "Folder of those programs (the kubelet's --image-credential-provider-bin-dir).",
         example: None,
     },
+    Key {
+        name: "registry.cri_image_socket",
+        meaning: "Socket on which the CRI's image service is passed on to containerd, for the kubelet's \
+                  --image-service-endpoint: what it pulls an image with is used for the image's data, too. Empty means none.",
+        example: None,
+    },
+    Key {
+        name: "registry.cri_containerd",
+        meaning: "Socket of the containerd to which the CRI's image service is passed on.",
+        example: None,
+    },
 ];
 
 /// Columns of a comment in the sample.

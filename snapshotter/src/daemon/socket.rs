@@ -47,7 +47,7 @@ pub(super) fn kept_name(path: &Path, purpose: &str) -> Option<String> {
 }
 
 /// Listens on a socket. One that a dead daemon left is replaced; one that answers is not.
-fn listen(path: &Path) -> Result<UnixListener, NodeError> {
+pub(super) fn listen(path: &Path) -> Result<UnixListener, NodeError> {
     if let Some(parent) = path.parent() {
         DirBuilder::new()
             .recursive(true)
