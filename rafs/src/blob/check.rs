@@ -176,14 +176,18 @@ impl<'a, B: AsRef<[u8]> + Sync> BlobCheck<'a, B> {
     fn state(&mut self, part: &Part) -> State<'a> {
         let section = part.kind.section().and_then(|name| self.contents.section(name));
         match part.kind {
-            Kind::Data => State::Data(Data::new(self.subject.infos, part.range.end, &mut self.faults)),
+            Kind::Data => State::Data(Data::new(
+                self.subject.infos.filter(|_| plan::is_described(self.blob)),
+                part.range.end,
+                &mut self.faults,
+            )),
             Kind::Header { .. } | Kind::InfosHeader => State::Small(Vec::new()),
             Kind::Infos | Kind::Bootstrap => match section {
                 Some(section) => State::Section(Expander::new(section.compressor, section.len)),
                 None => State::Ignored,
             },
             Kind::Digests => State::Digests(Digests::new(self.subject.image, self.subject.blob)),
-            Kind::Toc | Kind::Unknown => State::Ignored,
+            Kind::Toc | Kind::Unknown | Kind::Undescribed => State::Ignored,
         }
     }
 

@@ -63,6 +63,27 @@ fn files_of_the_reference_have_no_faults() {
 }
 
 #[test]
+fn of_files_before_version_2_2_only_what_is_known_is_checked() {
+    let fixture = Fixture::open("zstd-chunk64k");
+    let mut bootstrap = fixture.image.bytes().to_vec();
+    let table = fixture.image.tables()[1].1.start as usize;
+    // Neither tar headers nor a table of contents, nor the mark of versions that have them.
+    bootstrap[table + 87] = 0;
+    let image = Image::open(bootstrap).unwrap();
+    let blob = &image.blobs()[0];
+    let mut file = fixture.meta_file(blob);
+    let header = (blob.meta.offset + blob.meta.compressed_size) as usize;
+    file[header + 7] = 0;
+    assert_eq!(faults(&image, 0, &file), [""; 0]);
+    file[header + 100] = 1;
+    let found = faults(&image, 0, &file);
+    assert!(
+        found.len() == 1 && found[0].contains("reserved bytes"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn our_files_have_no_faults() {
     for form in [FORM, FLAT, BATCHED] {
         for compressor in [Compressor::None, Compressor::Lz4Block, Compressor::Zstd] {

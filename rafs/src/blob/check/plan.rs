@@ -26,6 +26,8 @@ pub(super) enum Kind {
     Toc,
     /// Bytes that nothing accounts for.
     Unknown,
+    /// Bytes that an older version may have meant something by.
+    Undescribed,
 }
 
 /// A part of a file.
@@ -44,7 +46,7 @@ impl Kind {
             Kind::InfosHeader => Some("blob.meta.header"),
             Kind::Digests => Some("blob.digest"),
             Kind::Bootstrap => Some("image.boot"),
-            Kind::Header { .. } | Kind::Toc | Kind::Unknown => None,
+            Kind::Header { .. } | Kind::Toc | Kind::Unknown | Kind::Undescribed => None,
         }
     }
 
@@ -53,10 +55,16 @@ impl Kind {
         match self {
             Kind::Header { .. } => "a tar header",
             Kind::Toc => "the table of contents",
-            Kind::Unknown => "an unknown part",
+            Kind::Unknown | Kind::Undescribed => "an unknown part",
             kind => kind.section().unwrap_or_default(),
         }
     }
+}
+
+/// Whether the blob's parts are where they are described. Versions before 2.2 laid them out otherwise, and of theirs
+/// only the places of the chunk infos are known.
+pub(super) fn is_described(blob: &Blob) -> bool {
+    blob.features & layout::BLOB_CAP_TAR_TOC != 0
 }
 
 /// Parts one behind the other.
@@ -107,6 +115,10 @@ pub(super) fn parts(blob: &Blob, len: u64, contents: &Contents, faults: &mut Fau
     }
     plan.push(Kind::Infos, meta.compressed_size);
     plan.push(Kind::InfosHeader, BLOCK);
+    if !is_described(blob) {
+        plan.push(Kind::Undescribed, len.saturating_sub(plan.at));
+        return plan.parts;
+    }
     plan.header("blob.meta", meta.compressed_size.saturating_add(BLOCK));
     let has_toc = blob.features & layout::BLOB_TOC != 0;
     if has_toc && blob.features & layout::BLOB_INLINED_CHUNK_DIGEST != 0 {
@@ -149,12 +161,12 @@ fn bootstrap_len(plan: &Plan, toc_start: u64, contents: &Contents) -> Option<u64
     }
 }
 
-/// The blob table counts up to the layer's own bootstrap, or all.
+/// The blob table counts up to the layer's own bootstrap, or all. That a file is cut off is told where it ends.
 fn compare_size(blob: &Blob, end: u64, faults: &mut Faults) {
-    if blob.meta_blob.is_none() && blob.compressed_size != end {
-        let said = blob.compressed_size;
+    let said = blob.compressed_size;
+    if blob.meta_blob.is_none() && said < end {
         faults.push(
-            end.min(said),
+            said,
             format!("the blob table counts {said} bytes, it should be {end}"),
         );
     }

@@ -1,10 +1,9 @@
 //! Hashing the sections of a blob file as they pass, expanded.
 
-use std::io::{self, Write};
 use std::iter::Peekable;
 
 use sha2::{Digest as _, Sha256};
-use zstd::stream::write::Decoder;
+use zstd::stream::raw::{DParameter, Decoder, Operation};
 
 use super::Faults;
 use crate::blob::meta::{META_MAX, uncompress};
@@ -15,13 +14,15 @@ use crate::image::Image;
 const SECTION_LEN_MAX: u64 = 2 << 30;
 /// The largest window of a frame, as a power of two: what decoders take by default.
 const WINDOW_LOG_MAX: u32 = 27;
+/// Bytes expanded at a time: a block of zstd.
+const STEP_LEN: usize = 128 << 10;
 
 /// Expands and hashes a section.
 pub(super) struct Expander(Result<Method, &'static str>);
 
 enum Method {
     Plain(Hashing),
-    Zstd(Box<Decoder<'static, Hashing>>),
+    Zstd(Frame),
     /// A block of lz4 cannot be expanded piece by piece.
     Lz4 {
         stored: Vec<u8>,
@@ -35,22 +36,59 @@ struct Hashing {
     left: u64,
 }
 
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let left = self.left.checked_sub(bytes.len() as u64);
-        self.left = left.ok_or(io::ErrorKind::FileTooLarge)?;
+impl Hashing {
+    fn update(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+        self.left = self.left.checked_sub(bytes.len() as u64).ok_or(DAMAGED)?;
         self.hash.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// One frame of zstd.
+struct Frame {
+    decoder: Decoder<'static>,
+    room: Vec<u8>,
+    is_ended: bool,
+    hashing: Hashing,
 }
 
 /// What does not expand.
 const DAMAGED: &str = "it does not decompress to the listed length";
 const TOO_LARGE: &str = "it is listed with more bytes than are read";
+
+impl Frame {
+    fn new(hashing: Hashing) -> Result<Self, &'static str> {
+        let mut decoder = Decoder::new().map_err(|_| DAMAGED)?;
+        let window = DParameter::WindowLogMax(WINDOW_LOG_MAX);
+        decoder.set_parameter(window).map_err(|_| DAMAGED)?;
+        Ok(Frame {
+            decoder,
+            room: vec![0; STEP_LEN],
+            is_ended: false,
+            hashing,
+        })
+    }
+
+    fn update(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
+        loop {
+            if self.is_ended {
+                // Nothing may follow the frame.
+                return if bytes.is_empty() { Ok(()) } else { Err(DAMAGED) };
+            }
+            let done = self.decoder.run_on_buffers(bytes, &mut self.room);
+            let done = done.map_err(|_| DAMAGED)?;
+            self.hashing.update(&self.room[..done.bytes_written])?;
+            bytes = &bytes[done.bytes_read..];
+            self.is_ended = done.remaining == 0;
+            let has_more = done.bytes_written == self.room.len();
+            match bytes.is_empty() && !has_more && !self.is_ended {
+                true => return Ok(()),
+                false if done.bytes_read == 0 && done.bytes_written == 0 => return Err(DAMAGED),
+                false => {}
+            }
+        }
+    }
+}
 
 impl Expander {
     /// For a section that expands to `len` bytes.
@@ -60,10 +98,7 @@ impl Expander {
         Expander(match compressor {
             _ if len > SECTION_LEN_MAX => Err(TOO_LARGE),
             Compressor::None => Ok(Method::Plain(hashing)),
-            Compressor::Zstd => Decoder::new(hashing)
-                .and_then(|mut decoder| decoder.window_log_max(WINDOW_LOG_MAX).map(|()| decoder))
-                .map(|decoder| Method::Zstd(Box::new(decoder)))
-                .map_err(|_| DAMAGED),
+            Compressor::Zstd => Frame::new(hashing).map(Method::Zstd),
             Compressor::Lz4Block if len > META_MAX => Err(TOO_LARGE),
             Compressor::Lz4Block => Ok(Method::Lz4 {
                 stored: Vec::new(),
@@ -75,8 +110,8 @@ impl Expander {
 
     pub(super) fn update(&mut self, bytes: &[u8]) {
         let taken = match &mut self.0 {
-            Ok(Method::Plain(hashing)) => hashing.write_all(bytes).map_err(|_| DAMAGED),
-            Ok(Method::Zstd(decoder)) => decoder.write_all(bytes).map_err(|_| DAMAGED),
+            Ok(Method::Plain(hashing)) => hashing.update(bytes),
+            Ok(Method::Zstd(frame)) => frame.update(bytes),
             Ok(Method::Lz4 { stored, len }) => {
                 stored.extend_from_slice(bytes);
                 // What compression does not shrink is not stored compressed.
@@ -96,10 +131,8 @@ impl Expander {
     pub(super) fn finish(self) -> Result<[u8; 32], &'static str> {
         let hashing = match self.0? {
             Method::Plain(hashing) => hashing,
-            Method::Zstd(mut decoder) => {
-                decoder.flush().map_err(|_| DAMAGED)?;
-                decoder.into_inner()
-            }
+            Method::Zstd(frame) if frame.is_ended => frame.hashing,
+            Method::Zstd(_) => return Err(DAMAGED),
             Method::Lz4 { stored, len } => {
                 let content = uncompress(&stored, Compressor::Lz4Block, len).map_err(|_| DAMAGED)?;
                 return Ok(Sha256::digest(&content).into());
