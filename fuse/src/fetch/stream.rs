@@ -5,7 +5,10 @@
 //! until it has gone on for [`START_LEN`]. So a random reader costs what its misses cost and no more, and a sequential
 //! one soon has [`WINDOW_MAX`] on the way.
 
+use std::collections::VecDeque;
 use std::ops::Range;
+
+use crate::mount::READ_AHEAD_KB;
 
 /// Streams that are remembered for one blob: loaders use up to 16 at once.
 const COUNT_MAX: usize = 16;
@@ -20,9 +23,12 @@ const WINDOW_MIN: u64 = 2 << 20;
 /// Most stored bytes ahead of a reader: they keep 1 Gbit/s busy through 100 ms of round trip.
 const WINDOW_MAX: u64 = 16 << 20;
 
-/// How far apart touches may come and still be one reader's: the kernel's requests overtake each other by as much as
-/// its own read-ahead.
-const SLACK: u64 = 1 << 20;
+/// How far apart touches may come and still be one reader's: the kernel asks for one read-ahead before the last has come,
+/// in requests of which any may overtake any other.
+const SLACK: u64 = 2 * READ_AHEAD_KB as u64 * 1024;
+
+/// Touches that are remembered: as many as the kernel has under way for one reader.
+const RECENT_COUNT: usize = 16;
 
 #[derive(Clone, Debug)]
 struct Stream {
@@ -32,8 +38,10 @@ struct Stream {
     origin: u64,
     /// The end of the furthest touch.
     place: u64,
-    /// Stored bytes wanted since, each counted once.
+    /// Stored bytes wanted since, each counted once as far as `recent` tells.
     wanted: u64,
+    /// Where the last touches began: a chunk is touched by each of the kernel's requests for it.
+    recent: VecDeque<u64>,
     /// Up to here everything is asked for. Not less than `place`.
     ahead: u64,
     window: u64,
@@ -73,9 +81,11 @@ impl Streams {
             // It skipped what lies between: what it has shown so far says nothing about what comes next.
             (stream.start, stream.origin, stream.wanted) = (bytes.start, bytes.end, 0);
             stream.place = bytes.end;
+            stream.recent.clear();
+            stream.recent.push_back(bytes.start);
             stream.window = WINDOW_MIN;
         }
-        stream.wanted += bytes.end.saturating_sub(bytes.start.max(stream.place));
+        stream.count(bytes);
         stream.place = stream.place.max(bytes.end);
         stream.ahead = stream.ahead.max(stream.place);
         // Who leaves much out on the way picks things here and there.
@@ -99,11 +109,26 @@ impl Streams {
             start: bytes.start,
             origin: bytes.end,
             wanted: 0,
+            recent: VecDeque::from([bytes.start]),
             place: bytes.end,
             ahead: bytes.end,
             window: WINDOW_MIN,
             touched: self.touches,
         });
+    }
+}
+
+impl Stream {
+    /// Counts what is wanted, whether or not it was overtaken by what lies behind it.
+    fn count(&mut self, bytes: &Range<u64>) {
+        if self.recent.contains(&bytes.start) || bytes.start < self.origin {
+            return;
+        }
+        if self.recent.len() == RECENT_COUNT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(bytes.start);
+        self.wanted = self.wanted.saturating_add(bytes.end - bytes.start);
     }
 }
 

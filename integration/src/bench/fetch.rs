@@ -40,12 +40,14 @@ const LINES: [(&str, &str, Option<u64>); 3] = [
     ("full-local-unshaped", "line-unshaped", None),
 ];
 
-/// Takes all figures.
-pub fn run(out: &mut impl Write) -> Result<Vec<Record>> {
+/// Takes the figures of the cases whose names begin with one of `wanted`, or of all cases if none is named.
+pub fn run(wanted: &[String], out: &mut impl Write) -> Result<Vec<Record>> {
+    let is_wanted = |case: &str| wanted.is_empty() || wanted.iter().any(|name| case.starts_with(name));
     let sample = Single::make(LEN, CHUNK_LEN)?;
     let mut records = Vec::new();
     for (full_local, sequential, rate) in LINES {
-        for (case, work) in [(full_local, fill as Work), (sequential, read)] {
+        let cases = [(full_local, fill as Work), (sequential, read)];
+        for (case, work) in cases.into_iter().filter(|(case, _)| is_wanted(case)) {
             writeln!(out, "{case}")?;
             let mut samples = Vec::new();
             let mut requests = Vec::new();
@@ -65,15 +67,22 @@ pub fn run(out: &mut impl Write) -> Result<Vec<Record>> {
             records.push(Record::new(case, "fuse", requests, SAMPLES)?);
         }
     }
-    writeln!(out, "demand-p99")?;
+    if is_wanted("demand-p99") {
+        writeln!(out, "demand-p99")?;
+        records.push(demand(&sample)?);
+    }
+    Ok(records)
+}
+
+/// What readers pay while an image is filled.
+fn demand(sample: &Single) -> Result<Record> {
     let (mut off, mut on) = (Vec::new(), Vec::new());
     for _ in 0..SAMPLES {
-        off.push(demand_p99(&sample, false)?);
-        on.push(demand_p99(&sample, true)?);
+        off.push(demand_p99(sample, false)?);
+        on.push(demand_p99(sample, true)?);
     }
     let record = Record::new("demand-p99", "fuse", (median(on), "ms"), SAMPLES)?;
-    records.push(record.against(median(off)));
-    Ok(records)
+    Ok(record.against(median(off)))
 }
 
 type Work = fn(&Stage) -> Result<Duration>;

@@ -9,10 +9,15 @@ use integration::bench::fetch::run;
 use integration::bench::record::{keep, show};
 
 fn main() -> Result<()> {
-    let path = std::env::args_os().nth(1);
-    let path = path.context("usage: bench_fetch FILE; hint: target/bench/fetch.jsonl")?;
-    let mut records = density::run(&mut std::io::stderr())?;
-    records.extend(run(&mut std::io::stderr())?);
+    let mut args = std::env::args().skip(1);
+    let usage = "usage: bench_fetch FILE [CASE...]; hint: target/bench/fetch.jsonl, and beginnings of names of cases of the fuse tier";
+    let path = args.next().context(usage)?;
+    let wanted: Vec<String> = args.collect();
+    let mut records = Vec::new();
+    if wanted.is_empty() {
+        records.extend(density::run(&mut std::io::stderr())?);
+    }
+    records.extend(run(&wanted, &mut std::io::stderr())?);
     show(&records, &mut std::io::stdout())?;
     keep(&records, Path::new(&path))
 }

@@ -65,6 +65,18 @@ fn a_fault_ahead_of_a_stream_moves_it() {
 }
 
 #[test]
+fn requests_that_overtake_each_other_are_one_reader() {
+    let mut streams = Streams::default();
+    // Pairs change places, and each is asked for in four parts.
+    let pieces = (0..400_u64).map(|piece| piece ^ 1).flat_map(|piece| [piece; 4]);
+    let ahead: u64 = pieces
+        .filter_map(|piece| streams.touch(&(piece * PIECE..(piece + 1) * PIECE)))
+        .map(|range| range.end - range.start)
+        .sum();
+    assert!(ahead >= 390 * PIECE - START_LEN, "{ahead} ahead");
+}
+
+#[test]
 fn a_reader_that_leaves_much_out_is_no_stream() {
     let mut streams = Streams::default();
     for step in 0..200 {

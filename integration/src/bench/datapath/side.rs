@@ -77,6 +77,9 @@ impl Side {
         }
         match state {
             State::Tepid => each_file(&self.large_source, &mut |path| {
+                // A page that the daemon read ahead past the page cache, and did not come to, goes with its first
+                // reader: none may be left before all are read in.
+                drop_pages(path)?;
                 let mut file = File::open(path)?;
                 std::io::copy(&mut file, &mut std::io::sink())?;
                 Ok(())

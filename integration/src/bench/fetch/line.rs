@@ -44,7 +44,11 @@ impl Line {
     }
 }
 
-/// Waits until the line has carried so many more bytes.
+/// What a line carries in this time comes in one burst, as sockets buffer: timers that go by milliseconds would otherwise
+/// keep a single request far below the rate.
+const BURST: Duration = Duration::from_millis(4);
+
+/// Waits until the line has carried so many more bytes, or nearly.
 async fn carry(free_at: &Mutex<Option<Instant>>, rate: u64, len: usize) {
     let until = {
         let mut free_at = free_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,7 +58,9 @@ async fn carry(free_at: &Mutex<Option<Instant>>, rate: u64, len: usize) {
         *free_at = Some(until);
         until
     };
-    tokio::time::sleep_until(until).await;
+    if until > Instant::now() + BURST {
+        tokio::time::sleep_until(until).await;
+    }
 }
 
 impl BlobSource for Line {
