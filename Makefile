@@ -49,7 +49,7 @@ scale-test: deps ## Show 300 images at once, and 1,000 one after the other
 
 crash-test: deps ## Kill the daemon a thousand times under readers, on both tiers, near and far from the registry
 	$(CARGO) build --locked --workspace --bins
-	SLIPWAY_CRASH_KILLS=1000 SLIPWAY_CRASH_SECONDS=1200 \
+	SLIPWAY_CRASH_KILLS=1000 SLIPWAY_CRASH_SECONDS=1200 SLIPWAY_CRASH_STALL_MS=300 \
 		$(CARGO) test --locked -p integration --test it -- --test-threads 1 --nocapture node::crash::
 
 crash-fill: deps ## Kill the daemon 200 times while it fills its cache, and 200 times while it evicts

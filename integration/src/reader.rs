@@ -4,6 +4,7 @@
 
 mod way;
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,14 +68,15 @@ impl Report {
         }
     }
 
-    /// How long a reader stood still after a moment: the end of the operation that was under way then. Nothing if it
-    /// took no time worth telling.
-    pub fn stall_after(&self, moment: u64) -> u64 {
-        let under_way = self
+    /// How long a reader stood still in a time without a daemon: the longest that a call to the system took of those that
+    /// were under way at its begin or began within it. Nothing if none took time worth telling.
+    pub fn stall(&self, gap: &Range<u64>) -> u64 {
+        let touched = self
             .slow
             .iter()
-            .filter(|(begin, end)| *begin <= moment && moment < *end);
-        under_way.map(|(_, end)| end - moment).max().unwrap_or(0)
+            .filter(|(begin, end)| *begin < gap.end && gap.start < *end);
+        let lengths = touched.map(|(begin, end)| end - begin.max(&gap.start));
+        lengths.max().unwrap_or(0)
     }
 }
 
@@ -102,4 +104,20 @@ pub fn run(way: Way, root: &Path, truth: &Path) -> Result<()> {
         .map_err(|_| anyhow::anyhow!("the watcher of standard input failed"))?
         .context("read")?;
     serde_json::to_writer(std::io::stdout(), &report).context("print the report")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stalls_are_those_of_the_gap() {
+        let report = Report {
+            slow: vec![(0, 5), (8, 30), (12, 40), (19, 60), (20, 90)],
+            ..Report::default()
+        };
+        assert_eq!(report.stall(&(10..20)), 41);
+        assert_eq!(report.stall(&(10..19)), 28);
+        assert_eq!(report.stall(&(5..8)), 0);
+    }
 }

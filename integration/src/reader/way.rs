@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Result};
+use std::io::{ErrorKind, Read, Result};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::ptr::null_mut;
@@ -21,6 +21,8 @@ pub const LARGE: &str = "large";
 const PAGE_LEN: usize = 4096;
 /// Longest single read.
 const READ_PAGES_MAX: usize = 32;
+/// Bytes that are read at once from front to back, as `cat` does.
+const PIECE_LEN: usize = 128 << 10;
 /// Reads before a file is opened or mapped anew.
 const READS_AN_OPENING: usize = 64;
 
@@ -160,18 +162,28 @@ fn walk(root: &Path, truth: &Path, report: &mut Report, is_over: &dyn Fn() -> bo
             walk(&path, &entry.path(), report, is_over)?;
             continue;
         }
-        let read = || {
-            let content = std::fs::read(&path)?;
-            fadvise(File::open(&path)?, 0, None, Advice::DontNeed)?;
-            Ok(content)
-        };
-        if let Some(content) = report.note(&path, read)
+        if let Some(content) = read_whole(&path, report)
             && content != std::fs::read(entry.path())?
         {
             report.wrong(&path, "another content");
         }
     }
     Ok(())
+}
+
+/// Reads a file from front to back and drops its pages. Each call to the system is an operation of its own: how long one
+/// of them takes is how long a program stands still, while a whole large file takes its time in any case.
+fn read_whole(path: &Path, report: &mut Report) -> Option<Vec<u8>> {
+    let mut file = report.note(path, || File::open(path))?;
+    let (mut content, mut piece) = (Vec::new(), vec![0; PIECE_LEN]);
+    loop {
+        match report.note(path, || file.read(&mut piece))? {
+            0 => break,
+            len => content.extend_from_slice(&piece[..len]),
+        }
+    }
+    report.note(path, || Ok(fadvise(&file, 0, None, Advice::DontNeed)?))?;
+    Some(content)
 }
 
 fn look(root: &Path, truth: &Path, report: &mut Report, is_over: &dyn Fn() -> bool) -> Result<()> {

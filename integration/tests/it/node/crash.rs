@@ -6,6 +6,7 @@
 //! | `SLIPWAY_CRASH_SECONDS` | when a test is satisfied with fewer |
 //! | `SLIPWAY_CRASH_STALL_MS` | what the p99 of the stalls must stay below; not checked without it |
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -122,12 +123,13 @@ pub(super) fn readers_do_not_notice(tier: &'static str, stage: &mut Stage, mut d
     let deadline = Duration::from_secs(setting("SLIPWAY_CRASH_SECONDS", SECONDS));
     let readers = stage.readers();
     let started = Instant::now();
-    let mut moments = Vec::new();
-    while moments.len() < kills && started.elapsed() < deadline {
+    let mut gaps = Vec::new();
+    while gaps.len() < kills && started.elapsed() < deadline {
         // Not a wait for anything: deaths come at random moments.
         std::thread::sleep(LIFE_MAX.mul_f64(rand::rng().random_range(0.0..1.0)));
-        moments.push(now());
+        let death = now();
         die(&mut stage.node);
+        gaps.push(death..now());
     }
     let reports: Vec<(Way, Report)> = readers
         .into_iter()
@@ -143,18 +145,13 @@ pub(super) fn readers_do_not_notice(tier: &'static str, stage: &mut Stage, mut d
         assert_eq!((*error_count, *wrong_count), (0, 0), "{way:?}: {:?}", report.told);
         assert!(*operation_count > 0, "{way:?} did nothing");
     }
-    tell(tier, &moments, &reports);
+    tell(tier, &gaps, &reports);
 }
 
 /// Prints how often the daemon died, how much was read, and how long readers stood still.
-fn tell(tier: &str, moments: &[u64], reports: &[(Way, Report)]) {
-    let stall = |moment: &u64| {
-        reports
-            .iter()
-            .map(|(_, report)| report.stall_after(*moment))
-            .max()
-    };
-    let mut stalls: Vec<u64> = moments
+fn tell(tier: &str, gaps: &[Range<u64>], reports: &[(Way, Report)]) {
+    let stall = |gap: &Range<u64>| reports.iter().map(|(_, report)| report.stall(gap)).max();
+    let mut stalls: Vec<u64> = gaps
         .iter()
         .filter_map(stall)
         .map(|nanos| nanos / 1_000_000)
@@ -167,7 +164,7 @@ fn tell(tier: &str, moments: &[u64], reports: &[(Way, Report)]) {
         .collect();
     say(&format!(
         "{tier}: {} times, 0 errors, 0 wrong; operations: {}; stall in ms: p50 {}, p99 {}, longest {}",
-        moments.len(),
+        gaps.len(),
         counts.join(", "),
         share(50),
         share(99),
