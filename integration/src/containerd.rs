@@ -132,8 +132,15 @@ impl Containerd {
         };
         let top = top_of(&process::text(snapshots().arg("ls"))?)?;
         process::run(snapshots().args(how).arg(top))?;
+        self.mount(snapshotter, how[1], point)
+    }
+
+    /// Mounts a snapshot that is there at `point`, as containerd does each time a container is started.
+    pub fn mount(&self, snapshotter: &str, key: &str, point: &Path) -> Result<Vec<String>> {
+        let mut ctr = self.ctr();
+        ctr.args(["snapshots", "--snapshotter", snapshotter, "mounts"]);
         // ctr prints the mount command for people to run.
-        let command = process::text(snapshots().arg("mounts").arg(point).arg(how[1]))?;
+        let command = process::text(ctr.arg(point).arg(key))?;
         process::run(Command::new("sh").args(["-ec", &command]))?;
         let mut words = command
             .split_whitespace()

@@ -158,19 +158,48 @@ impl Slipwayd {
 
     /// Kills it without warning and starts it again on the same folders.
     pub fn restart(&mut self) -> Result<()> {
-        self.process.kill();
+        self.kill();
+        self.start_again()
+    }
+
+    /// Starts it again on the same folders, after it was killed or ended.
+    pub fn start_again(&mut self) -> Result<()> {
         self.process = serve(&self.dir)?;
         Ok(())
     }
 
-    /// Asks it to end and waits for that; it must succeed and leave no mount.
-    pub fn stop(mut self) -> Result<()> {
+    /// Id of the process that keeps its descriptors.
+    pub fn keeper(&self) -> Result<u32> {
+        let socket = self.dir.join("run/keeper.sock");
+        let command = [
+            b"slipwayd\0keeper\0",
+            socket.as_os_str().as_encoded_bytes(),
+            b"\0",
+        ]
+        .concat();
+        let is_keeper =
+            |id: &u32| std::fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|found| found == command);
+        let processes = std::fs::read_dir("/proc").context("list processes")?;
+        let mut ids = processes
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        ids.find(is_keeper).context("no keeper runs")
+    }
+
+    /// Asks it to end and waits for that; it must succeed.
+    pub fn end(&mut self) -> Result<()> {
         let status = self.process.terminate(END_DEADLINE)?;
         anyhow::ensure!(
             status.success(),
             "slipwayd ended with {status}\n{}",
             self.process.log_tail()
         );
+        Ok(())
+    }
+
+    /// Asks it to end and waits for that; it must succeed and leave no mount.
+    pub fn stop(mut self) -> Result<()> {
+        self.end()?;
         let left = mounts::under(&self.dir)?;
         anyhow::ensure!(left.is_empty(), "slipwayd left mounts: {left:?}");
         Ok(())

@@ -54,7 +54,7 @@ impl Way {
         }
     }
 
-    /// Reads until it is over. Errors are those of reading the truth; others are in the report.
+    /// Reads everything once, and again until it is over. Errors are those of reading the truth; others are in the report.
     pub(super) fn read(
         self,
         root: &Path,
@@ -64,13 +64,16 @@ impl Way {
     ) -> Result<()> {
         let content = std::fs::read(truth.join(LARGE))?;
         let large = root.join(LARGE);
-        while !is_over() {
+        let mut is_first = true;
+        while is_first || !is_over() {
+            let is_over = || !is_first && is_over();
             match self {
                 Way::Direct => direct(&large, &content, report),
                 Way::Mapped => mapped(&large, &content, report),
-                Way::Walk => walk(root, truth, report, is_over)?,
-                Way::Look => look(root, truth, report, is_over)?,
+                Way::Walk => walk(root, truth, report, &is_over)?,
+                Way::Look => look(root, truth, report, &is_over)?,
             }
+            is_first = false;
         }
         Ok(())
     }

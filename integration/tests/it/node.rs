@@ -8,6 +8,7 @@ mod lazy;
 mod mapped;
 mod parts;
 mod pods;
+mod restart;
 mod scale;
 mod trim;
 mod upgrade;

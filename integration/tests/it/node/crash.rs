@@ -19,6 +19,7 @@ use integration::reader::{Report, Way, now};
 use integration::scene::Scene;
 use integration::{binaries, wait};
 use rand::RngExt;
+use rustix::mount::UnmountFlags;
 
 use super::{say, setting};
 
@@ -64,7 +65,7 @@ impl Stage {
 
     /// Compares the whole tree once.
     pub(super) fn reads_truly(&self) {
-        let report = Reader::start(Way::Walk, &self.root, &self.truth).end().unwrap();
+        let report = self.reader(Way::Walk).end().unwrap();
         assert_eq!(
             (report.error_count, report.wrong_count),
             (0, 0),
@@ -73,16 +74,25 @@ impl Stage {
         );
     }
 
-    fn readers(&self) -> Vec<Reader> {
-        Way::ALL
-            .map(|way| Reader::start(way, &self.root, &self.truth))
-            .into()
+    /// Mounts the container's root anew, as when the container is started again.
+    pub(super) fn mount_again(&self) {
+        rustix::mount::unmount(&self.root, UnmountFlags::DETACH).unwrap();
+        let mounting = self.node.containerd.mount(SNAPSHOTTER, "container", &self.root);
+        mounting.unwrap();
+    }
+
+    pub(super) fn reader(&self, way: Way) -> Reader {
+        Reader::start(way, &self.root, &self.truth)
+    }
+
+    pub(super) fn readers(&self) -> Vec<Reader> {
+        Way::ALL.map(|way| self.reader(way)).into()
     }
 }
 
 /// A reader at work. Dropping it kills it.
-struct Reader {
-    way: Way,
+pub(super) struct Reader {
+    pub(super) way: Way,
     child: Child,
 }
 
@@ -99,7 +109,7 @@ impl Reader {
     }
 
     /// Asks it to end and gives its report; nothing if it was ended by a fault in mapped memory.
-    fn end(mut self) -> Option<Report> {
+    pub(super) fn end(mut self) -> Option<Report> {
         drop(self.child.stdin.take());
         let stdout = self.child.stdout.take().unwrap();
         let reading = std::thread::spawn(move || std::io::read_to_string(stdout));
