@@ -34,9 +34,9 @@ bench-datapath: deps ## Measure reading one tree through ext4, overlayfs and Sli
 	$(CARGO) build --release --locked -p converter -p snapshotter -p integration --bins
 	@"$${CARGO_TARGET_DIR:-target}/release/bench_datapath" "$${CARGO_TARGET_DIR:-target}/bench/datapath.jsonl"
 
-bench-fetch: deps ## Measure how soon containers are ready over lines of several rates (root, 10 GB of disk, about 20 minutes)
+bench-fetch: deps ## Measure how soon containers are ready over lines of several rates, and the cost of 10 GB (root, 10 GB of disk, about 25 minutes; CASES="rss-stream demand" only those)
 	$(CARGO) build --release --locked -p converter -p snapshotter -p integration --bins
-	@"$${CARGO_TARGET_DIR:-target}/release/bench_fetch" "$${CARGO_TARGET_DIR:-target}/bench/fetch.jsonl"
+	@"$${CARGO_TARGET_DIR:-target}/release/bench_fetch" "$${CARGO_TARGET_DIR:-target}/bench/fetch.jsonl" $(CASES)
 
 bench-start: deps ## Measure cold starts with and without batches of small files (root, about 5 minutes)
 	$(CARGO) build --release --locked -p converter -p snapshotter -p integration --bins

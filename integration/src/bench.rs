@@ -6,4 +6,5 @@ pub mod fetch;
 pub mod reader;
 pub mod record;
 pub mod start;
+pub mod stream;
 pub mod tree;

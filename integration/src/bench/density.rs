@@ -24,7 +24,7 @@ use crate::{process, slipway, wait};
 /// Bytes of a file of the image.
 const FILE_LEN: usize = 10 << 20;
 /// Bytes of all of them: 2.1 GB.
-const LEN: usize = FILE_COUNT * FILE_LEN;
+pub const LEN: usize = FILE_COUNT * FILE_LEN;
 /// Percent of the files that the container reads before it is ready.
 const DENSITIES: [usize; 6] = [1, 5, 20, 50, 80, 100];
 /// Lines, in the notation of tc, and their rates in bytes a second.
@@ -35,12 +35,12 @@ const LINES: [(&str, Option<&str>, f64); 3] = [
 ];
 /// Names of the image in the registry.
 const PLAIN: &str = "bulk:plain";
-const LAZY: &str = "bulk:rafs";
+pub(super) const LAZY: &str = "bulk:rafs";
 /// How long a whole image may take to come: several times what the slowest line takes.
 const LOCAL_DEADLINE: Duration = Duration::from_secs(600);
 
-/// What all samples share. Users are dropped before what they use.
-struct Origin {
+/// What all samples share: the image in a registry at the far end of a line. Users are dropped before what they use.
+pub struct Origin {
     meter: Meter,
     _registry: Registry,
     wire: Wire,
@@ -48,25 +48,23 @@ struct Origin {
 }
 
 /// One node, with nothing on it.
-struct Host {
-    containerd: Containerd,
-    slipwayd: Slipwayd,
-    scene: Arc<Scene>,
+pub(super) struct Host {
+    pub(super) containerd: Containerd,
+    pub(super) slipwayd: Slipwayd,
+    pub(super) scene: Arc<Scene>,
 }
 
 /// Takes all figures.
-pub fn run(out: &mut impl Write) -> Result<Vec<Record>> {
-    writeln!(out, "make, push and convert an image of {} MB", LEN / 1_000_000)?;
-    let origin = origin()?;
+pub fn run(origin: &Origin, out: &mut impl Write) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for (line, rate, bytes_per_second) in LINES {
-        origin.wire.shape(rate)?;
+        origin.shape(rate)?;
         writeln!(out, "density over {line}: full pull")?;
-        let full = full_pull(&origin)?;
+        let full = full_pull(origin)?;
         for (index, percent) in DENSITIES.into_iter().enumerate() {
-            let host = Host::start(&origin)?;
+            let host = Host::start(origin, &filling())?;
             let before = origin.meter.received();
-            let (ready, local) = lazy_start(&host, &origin, percent)?;
+            let (ready, local) = lazy_start(&host, origin, percent)?;
             writeln!(
                 out,
                 "density over {line}: {percent} %: {ready:.2} s, all local after {local:.2} s, full pull {:.2} s",
@@ -88,34 +86,51 @@ pub fn run(out: &mut impl Write) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-fn origin() -> Result<Origin> {
-    let scene = Scene::create()?;
-    let wire = Wire::lay()?;
-    let registry = Registry::start_far(&scene, &wire)?;
-    let meter = Meter::start(registry.address())?;
-    let layout = scene.path("layout")?;
-    bulk::make(&layout, FILE_LEN)?;
-    slipway::push(&layout, bulk::TAG, &meter.reference(PLAIN))?;
-    let target = format!("docker://{}", meter.reference(LAZY));
-    slipway::convert(&slipway::oci(&layout, bulk::TAG), &target)?;
-    std::fs::remove_dir_all(&layout).context("remove the layout")?;
-    Ok(Origin {
-        meter,
-        _registry: registry,
-        wire,
-        _scene: scene,
-    })
+impl Origin {
+    /// Makes the image, pushes it and converts it.
+    pub fn start() -> Result<Self> {
+        let scene = Scene::create()?;
+        let wire = Wire::lay()?;
+        let registry = Registry::start_far(&scene, &wire)?;
+        let meter = Meter::start(registry.address())?;
+        let layout = scene.path("layout")?;
+        bulk::make(&layout, FILE_LEN)?;
+        slipway::push(&layout, bulk::TAG, &meter.reference(PLAIN))?;
+        let target = format!("docker://{}", meter.reference(LAZY));
+        slipway::convert(&slipway::oci(&layout, bulk::TAG), &target)?;
+        std::fs::remove_dir_all(&layout).context("remove the layout")?;
+        Ok(Origin {
+            meter,
+            _registry: registry,
+            wire,
+            _scene: scene,
+        })
+    }
+
+    /// Gives the line a rate, in the notation of tc, or none.
+    pub(super) fn shape(&self, rate: Option<&str>) -> Result<()> {
+        self.wire.shape(rate)
+    }
+
+    /// An image name in the registry.
+    pub(super) fn reference(&self, name: &str) -> String {
+        self.meter.reference(name)
+    }
+}
+
+/// As nodes are unless they are told otherwise.
+fn filling() -> Settings {
+    Settings {
+        log_level: "info",
+        fill: "auto",
+        ..Settings::default()
+    }
 }
 
 impl Host {
-    fn start(origin: &Origin) -> Result<Self> {
+    pub(super) fn start(origin: &Origin, settings: &Settings) -> Result<Self> {
         let scene = Arc::new(Scene::create()?);
-        let settings = Settings {
-            log_level: "info",
-            fill: "auto",
-            ..Settings::default()
-        };
-        let slipwayd = Slipwayd::start(&scene, &settings)?;
+        let slipwayd = Slipwayd::start(&scene, settings)?;
         let options = Options {
             snapshotter_socket: &slipwayd.socket(),
             pause_image: None,
@@ -144,7 +159,7 @@ impl Host {
 
 /// Seconds until a container is ready after a full pull with overlayfs, for each density. The image is pulled once.
 fn full_pull(origin: &Origin) -> Result<Vec<f64>> {
-    let host = Host::start(origin)?;
+    let host = Host::start(origin, &filling())?;
     let reference = origin.meter.reference(PLAIN);
     let began = Instant::now();
     host.containerd.pull(&reference, "overlayfs")?;
