@@ -6,6 +6,7 @@
 mod adaptor;
 mod agreement;
 mod connection;
+mod mark;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,6 +20,7 @@ use fuser::{BackgroundSession, Config, INodeNo, InitFlags, MountOption, Notifier
 use self::adaptor::Adaptor;
 use self::agreement::KNOWN;
 pub use self::connection::Connection;
+use self::mark::Mark;
 use crate::fetch::Engine;
 use crate::mount::{self, Trust, Unmounted};
 use crate::tree::{BLOBS, IMAGES, Tree};
@@ -35,8 +37,8 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    fn adaptor(&self) -> Adaptor {
-        Adaptor::new(self.tree.clone(), self.engine.clone())
+    fn adaptor(&self, mark: Mark) -> Adaptor {
+        Adaptor::new(self.tree.clone(), self.engine.clone(), mark)
     }
 
     fn config(&self) -> Config {
@@ -72,7 +74,7 @@ pub(crate) fn start(mountpoint: &Path, trust: Trust, serving: &Serving) -> io::R
         MountOption::FSName(mount::SOURCE.to_owned()),
         MountOption::Subtype(mount::SOURCE.to_owned()),
     ];
-    let session = Session::new(serving.adaptor(), mountpoint, &config)?;
+    let session = Session::new(serving.adaptor(Mark::none()), mountpoint, &config)?;
     let device = mount::device(mountpoint)
         .inspect_err(|error| tracing::warn!(%error, "the device number of the mount is unknown"))
         .ok();
@@ -109,7 +111,11 @@ fn greet(
     keep: Option<Keep<'_>>,
 ) -> io::Result<Mounted> {
     let number = mount::device(mountpoint)?;
-    let adaptor = serving.adaptor();
+    let mark = match keep {
+        Some(_) => Mark::create(mountpoint)?,
+        None => Mark::none(),
+    };
+    let adaptor = serving.adaptor(mark);
     let agreed = adaptor.agreed();
     let session = Session::from_fd(adaptor, device, SessionACL::All, serving.config())?;
     let is_kept = keep.is_some();
@@ -151,7 +157,8 @@ pub(crate) fn check(connection: &Connection) -> Result<(), ResumeError> {
     }
 }
 
-/// Goes on with the connection of a server that ended, which was [`check`]ed: what it left unanswered comes again.
+/// Goes on with the connection of a server that ended, which was [`check`]ed: what it left unanswered comes again or, where
+/// the kernel cannot do that, ends in EIO.
 pub(crate) fn resume(
     mountpoint: &Path,
     device: BorrowedFd<'_>,
@@ -159,7 +166,15 @@ pub(crate) fn resume(
     serving: &Serving,
 ) -> io::Result<Mounted> {
     let flags = InitFlags::from_bits_retain(connection.flags);
-    let session = connection::resume(serving.adaptor(), device, connection, serving.config())?;
+    let mark = Mark::open(mountpoint)?;
+    if !flags.contains(InitFlags::FUSE_HAS_RESEND) {
+        let count = mark.refuse_taken(device)?;
+        tracing::warn!(
+            count,
+            "requests that were under way end in errors: this kernel cannot send them again"
+        );
+    }
+    let session = connection::resume(serving.adaptor(mark), device, connection, serving.config())?;
     if flags.contains(InitFlags::FUSE_HAS_RESEND) {
         connection::resend(device)?;
     }
@@ -215,6 +230,9 @@ impl Mounted {
 
     /// Unmounts and waits for the threads, where their end is certain.
     pub(crate) fn end(self) -> io::Result<()> {
+        if self.is_kept {
+            mark::remove(&self.mountpoint);
+        }
         if !self.is_direct {
             // fusermount3 unmounts lazily; with the connection ended first, the threads end too.
             return match mount::abort(self.device) {

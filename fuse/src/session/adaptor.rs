@@ -16,6 +16,7 @@ use fuser::{
 use rafs::FileType;
 
 use super::agreement::{self, Agreed};
+use super::mark::Mark;
 use crate::errno::{ErrorChain, errno};
 use crate::fetch::Engine;
 use crate::mapping;
@@ -36,13 +37,21 @@ pub(super) struct Adaptor {
     engine: Arc<Engine>,
     has_no_open: bool,
     agreed: Arc<OnceLock<Agreed>>,
+    mark: Mark,
 }
 
+/// The kernel's number of a request. Those that it sends again have it without the bit that says so.
+pub(super) struct Number(pub(super) u64);
+
+/// `FUSE_UNIQUE_RESEND`: the request is sent again.
+const SENT_AGAIN: u64 = 1 << 63;
+
 impl Adaptor {
-    pub(super) fn new(tree: Arc<Tree>, engine: Arc<Engine>) -> Self {
+    pub(super) fn new(tree: Arc<Tree>, engine: Arc<Engine>, mark: Mark) -> Self {
         Adaptor {
             tree,
             engine,
+            mark,
             has_no_open: false,
             agreed: Arc::default(),
         }
@@ -51,6 +60,10 @@ impl Adaptor {
     /// What will be agreed on with the kernel, once it has greeted.
     pub(super) fn agreed(&self) -> Arc<OnceLock<Agreed>> {
         self.agreed.clone()
+    }
+
+    fn note(&self, request: &Request) {
+        self.mark.note(Number(request.unique().0 & !SENT_AGAIN));
     }
 
     fn read_now_or_later(&self, ino: u64, offset: u64, len: u32, reply: ReplyData) {
@@ -174,7 +187,8 @@ impl Filesystem for Adaptor {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.note(request);
         match self.tree.lookup(parent.0, name.as_bytes()) {
             Ok(Some(attr)) => {
                 // Counted before it is sent: the kernel may give it back at once.
@@ -194,14 +208,16 @@ impl Filesystem for Adaptor {
         self.tree.forget(ino.0, count);
     }
 
-    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, request: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.note(request);
         match self.tree.attr(ino.0) {
             Ok(attr) => reply.attr(&ttl(Lifetime::of_attr(ino.0)), &file_attr(&attr)),
             Err(error) => reply.error(log_errno(ino.0, &error)),
         }
     }
 
-    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+    fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
+        self.note(request);
         match self.tree.readlink(ino.0, <[u8]>::to_vec) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(log_errno(ino.0, &error)),
@@ -209,14 +225,16 @@ impl Filesystem for Adaptor {
     }
 
     /// Answers once that opening needs no answer: numbers alone say what is read, and everything may be kept.
-    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.note(request);
         match self.has_no_open {
             true => reply.error(Errno::ENOSYS),
             false => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
         }
     }
 
-    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.note(request);
         match self.has_no_open {
             true => reply.error(Errno::ENOSYS),
             false => {
@@ -228,7 +246,7 @@ impl Filesystem for Adaptor {
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -237,10 +255,19 @@ impl Filesystem for Adaptor {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.note(request);
         self.read_now_or_later(ino.0, offset, size, reply);
     }
 
-    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        self.note(request);
         let mut is_empty = true;
         let result = self.tree.list(ino.0, offset, &mut |listed: Listed<'_>| {
             let kind = file_type(listed.file_type);
@@ -264,12 +291,13 @@ impl Filesystem for Adaptor {
 
     fn readdirplus(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        self.note(request);
         let mut is_empty = true;
         let mut damage = None;
         let result = self.tree.list(ino.0, offset, &mut |listed: Listed<'_>| {
@@ -299,21 +327,24 @@ impl Filesystem for Adaptor {
         }
     }
 
-    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.note(request);
         match self.tree.xattr(ino.0, name.as_bytes(), <[u8]>::to_vec) {
             Ok(value) => reply_sized(reply, &value, size),
             Err(error) => reply.error(log_errno(ino.0, &error)),
         }
     }
 
-    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.note(request);
         match self.tree.xattr_names(ino.0) {
             Ok(names) => reply_sized(reply, &names, size),
             Err(error) => reply.error(log_errno(ino.0, &error)),
         }
     }
 
-    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, request: &Request, _: INodeNo, reply: ReplyStatfs) {
+        self.note(request);
         let totals = self.tree.totals();
         let blocks = totals.bytes.div_ceil(u64::from(BLOCK_LEN));
         reply.statfs(blocks, 0, 0, totals.inodes, 0, BLOCK_LEN, NAME_MAX, BLOCK_LEN);

@@ -171,6 +171,41 @@ fn a_server_that_leaves_fails_no_read() {
 }
 
 #[test]
+fn what_an_old_kernel_cannot_send_again_ends_in_an_error() {
+    let content = noise(LEN, 11);
+    let fixture = fixture(&content);
+    let mut relay = Relay::new(&fixture, DataPath::Fuse);
+    relay.start(Orders {
+        images: 1,
+        hang: true,
+    });
+    let path = relay.path(1, "file");
+    let direct = i32::try_from(OFlags::DIRECT.bits()).unwrap();
+    let file = File::options()
+        .read(true)
+        .custom_flags(direct)
+        .open(&path)
+        .unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| file.read_exact_at(&mut [0; CHUNK_LEN], 0));
+        relay.asked();
+        relay.kill();
+        relay.forget_resending();
+        relay.start(Orders {
+            images: 1,
+            hang: false,
+        });
+        let error = waiting.join().unwrap().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
+    });
+    // What comes afterwards is answered.
+    let mut bytes = [0; CHUNK_LEN];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    assert!(bytes == content[..CHUNK_LEN]);
+    assert!(std::fs::read(&path).unwrap() == content);
+}
+
+#[test]
 fn without_a_keeper_readers_get_errors_and_the_next_server_starts_over() {
     let content = noise(LEN, 9);
     let fixture = fixture(&content);

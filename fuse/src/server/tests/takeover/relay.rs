@@ -17,6 +17,9 @@ use super::super::*;
 use crate::Connection;
 use crate::fixture::{Fault, Fixture};
 
+/// `FUSE_HAS_RESEND` in `linux/fuse.h`.
+const RESENDING: u64 = 1 << 39;
+
 /// Longest message between test and child, in bytes.
 const MESSAGE_LEN_MAX: usize = 4096;
 
@@ -139,6 +142,13 @@ impl Relay {
             // The kernel learns that closing needs no answer. Else the next child, which begins as a copy of this
             // process and closes the files it has open, would wait for a server: for itself.
             drop(std::fs::File::open(self.path(1, "file")).unwrap());
+        }
+    }
+
+    /// Lets all later servers believe that the kernel cannot send requests again.
+    pub(super) fn forget_resending(&mut self) {
+        if let Some((connection, _)) = &mut self.kept {
+            connection.flags &= !RESENDING;
         }
     }
 
