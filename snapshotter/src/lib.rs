@@ -15,7 +15,7 @@
 //!
 //! Around them: [`config`] (the file), [`daemon`] (start, listen, stop), [`keeper`] (what outlives a daemon), [`upgrade`] (going on as another version), [`control`] (what operators ask),
 //! [`resolve`] (an image by name), [`pull`] (for clients whose own pull tells a snapshotter nothing), [`containerd_config`] (what to add to containerd's configuration),
-//! [`cri`] (the kubelet's image service, passed on).
+//! [`cri`] (the kubelet's image service, passed on), [`memory`] (how the allocator is set).
 
 pub mod background;
 pub mod cleanup;
@@ -31,6 +31,7 @@ pub mod image;
 pub mod keeper;
 pub mod label;
 pub mod layout;
+pub mod memory;
 pub mod mount;
 pub mod mounter;
 pub mod plan;

@@ -11,6 +11,7 @@ use fuse::{ImageId, ImageSpec, Server, ServerConfig};
 use proto::image::{ImageSource, Location, Login, Platform};
 use proto::lazy;
 use snapshotter::config::Registry;
+use snapshotter::memory;
 use snapshotter::mounter::{network, options};
 use snapshotter::resolve::resolve;
 use tempfile::TempDir;
@@ -45,6 +46,7 @@ pub(super) struct Arguments {
 pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<()> {
     let config = settings.config()?;
     start_logging(&config)?;
+    memory::share_heaps();
     let mountpoint = free_folder(&arguments.dir)?;
     let runtime = runtime()?;
     let passing =

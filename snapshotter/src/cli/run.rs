@@ -11,6 +11,7 @@ use snapshotter::Daemon;
 use snapshotter::daemon::Ended;
 use snapshotter::keeper::{self, Held, Keeper, ProcessKeeper, SystemdKeeper};
 use snapshotter::layout::Layout;
+use snapshotter::memory;
 use snapshotter::upgrade::{Upgrader, Versions, become_program};
 
 use super::settings::{Settings, start_logging};
@@ -42,6 +43,7 @@ pub(super) fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<
         return printer::json(&serde_json::to_value(Versions::ours())?);
     }
     start_logging(&config)?;
+    memory::share_heaps();
     let runtime = runtime()?;
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let myself = program();
