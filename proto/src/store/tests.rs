@@ -2,18 +2,24 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use axum::http::header::{AUTHORIZATION, RANGE};
 use bytes::Bytes;
 use rstest::rstest;
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
 use tempfile::TempDir;
+use tower::ServiceExt;
 
 use super::*;
 use crate::image::digest::sha256_of;
 use crate::registry::tests::script::{Server, answer, part};
 use crate::registry::tests::{noise, read};
+
+/// Tells a child of a test which store to ask.
+const STORE: &str = "SLIPWAY_TEST_STORE";
 
 const NGINX: &str = "/usr/sbin/nginx";
 /// How long nginx may take to listen, on a busy machine.
@@ -131,10 +137,10 @@ async fn object_stores_keep_the_contract() {
     keeps_contract(&location, &blob).await;
 }
 
-/// Not a test of its own: what the test below runs with keys in its environment.
+/// Not a test of its own: what the tests below run with keys in their environment.
 #[tokio::test]
 async fn asked_with_keys() {
-    let Ok(location) = std::env::var("SLIPWAY_TEST_STORE") else {
+    let Ok(location) = std::env::var(STORE) else {
         return;
     };
     let StoreLocation::S3(location) = location.parse().unwrap() else {
@@ -144,6 +150,58 @@ async fn asked_with_keys() {
     read(store.range(&sha256_of(b"blob"), 0..4).await).await.unwrap();
 }
 
+/// The same for the whole contract.
+#[tokio::test]
+async fn contract_with_keys() {
+    if let Ok(location) = std::env::var(STORE) {
+        keeps_contract(&location, &noise(300_000)).await;
+    }
+}
+
+/// Runs a test of this program with a store and keys in its environment, and nothing else.
+async fn run_with_keys(test: &str, location: &str, (id, secret): (&str, &str)) -> Output {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child
+        .args(["--exact", &format!("store::tests::{test}")])
+        .env_clear()
+        .env(STORE, location)
+        .env("AWS_ACCESS_KEY_ID", id)
+        .env("AWS_SECRET_ACCESS_KEY", secret)
+        .env("AWS_SESSION_TOKEN", "lent");
+    tokio::task::spawn_blocking(move || child.output().unwrap())
+        .await
+        .unwrap()
+}
+
+/// An object store that is somebody else's work, and checks signatures.
+#[tokio::test]
+async fn a_real_object_store_takes_the_signatures() {
+    let dir = folder(&noise(300_000), "bucket/some where/x+y");
+    let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(dir.path()).unwrap());
+    service.set_auth(SimpleAuth::from_single("KEY", "hunter2"));
+    let service = service.build();
+    let app = axum::Router::new().fallback(move |request: axum::extract::Request| {
+        let service = service.clone();
+        async move {
+            let answer = service.oneshot(request).await.unwrap();
+            answer.map(axum::body::Body::new)
+        }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move { axum::serve(listener, app).await });
+    let location = format!("s3://bucket/some where/x+y/?region=eu-west-1&endpoint=http%3A%2F%2F{host}");
+    let said = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let taken = run_with_keys("contract_with_keys", &location, ("KEY", "hunter2")).await;
+    assert!(taken.status.success(), "{}", said(&taken));
+    for keys in [("KEY", "hunter3"), ("OTHER", "hunter2")] {
+        let refused = run_with_keys("contract_with_keys", &location, keys).await;
+        assert!(!refused.status.success(), "{keys:?} were taken");
+        assert!(said(&refused).contains("Unauthorized"), "{}", said(&refused));
+    }
+    serving.abort();
+}
+
 #[tokio::test]
 async fn requests_are_signed_with_the_keys_of_the_environment() {
     let server = Server::start(|_| part("bytes 0-3/4", Bytes::from_static(b"blob"))).await;
@@ -151,17 +209,7 @@ async fn requests_are_signed_with_the_keys_of_the_environment() {
         "s3://bucket/pre/?region=eu-west-1&endpoint=http://{}",
         server.host
     );
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    child
-        .args(["--exact", "store::tests::asked_with_keys"])
-        .env_clear()
-        .env("SLIPWAY_TEST_STORE", location)
-        .env("AWS_ACCESS_KEY_ID", "KEY")
-        .env("AWS_SECRET_ACCESS_KEY", "hunter2")
-        .env("AWS_SESSION_TOKEN", "lent");
-    let output = tokio::task::spawn_blocking(move || child.output().unwrap())
-        .await
-        .unwrap();
+    let output = run_with_keys("asked_with_keys", &location, ("KEY", "hunter2")).await;
     assert!(
         output.status.success(),
         "{}",
