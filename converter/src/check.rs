@@ -26,7 +26,7 @@ use file::Parts;
 /// What a check looked at and what it found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Findings {
-    /// Names the superblock counts.
+    /// Inodes the superblock counts; some writers count each name.
     pub inode_count: u64,
     /// Blobs in the blob table.
     pub blob_count: u64,

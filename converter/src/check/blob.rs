@@ -101,6 +101,13 @@ pub(super) async fn look(
                 fault: Some(file.fault("missing")),
             });
         }
+        // Something lies there, but no file.
+        Err(proto::image::Error::Invalid { reason, .. }) => {
+            return Ok(Presence {
+                len: None,
+                fault: Some(file.fault(reason)),
+            });
+        }
         Err(error) => return Err(error.into()),
     };
     let mut layers = layers.blobs.iter();

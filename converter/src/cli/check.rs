@@ -6,7 +6,7 @@ use converter::{Error, against, opened};
 use proto::image::{ImageSource, Location};
 
 use super::place::{self, Subject, Which};
-use super::printer::Printer;
+use super::printer::{Printer, counted};
 use super::{DONE, NEGATIVE};
 
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,8 @@ pub(crate) struct Args {
     /// Read every blob whole: verify its digest, all chunks, and what lies between and behind them.
     #[arg(long)]
     data: bool,
-    /// Compare files and contents with the image that this one was made of.
+    /// Compare files, and contents by the digests recorded for them, with the image that this one was made of. Whether
+    /// what is stored has these digests, --data tells.
     #[arg(long, value_name = "SRC")]
     against: Option<Location>,
     #[command(flatten)]
@@ -117,25 +118,29 @@ fn report(findings: &Findings, args: &Args, printer: &Printer) -> anyhow::Result
     let difference_count = findings.differences.as_ref().map_or(0, |found| found.count);
     if !findings.faults.is_empty() || difference_count > 0 {
         let against = match &args.against {
-            Some(original) => format!(", {difference_count} differences from {original}"),
+            Some(original) => format!(", {} from {original}", counted(difference_count, "difference")),
             None => String::new(),
         };
-        let fault_count = findings.faults.len();
-        printer.note(&format!("{}: {fault_count} faults{against}", args.subject));
+        let faults = counted(findings.faults.len() as u64, "fault");
+        printer.note(&format!("{}: {faults}{against}", args.subject));
         return Ok(NEGATIVE);
     }
-    let (inodes, blobs, chunks) = (findings.inode_count, findings.blob_count, findings.chunk_count);
-    let chunks = if args.data {
-        format!(", {chunks} chunks verified")
-    } else {
-        String::new()
+    let inodes = counted(findings.inode_count, "inode");
+    let blobs = counted(findings.blob_count, "blob");
+    let chunks = match args.data {
+        true => format!(", {} verified", counted(findings.chunk_count, "chunk")),
+        false => String::new(),
     };
     let same = match (&args.against, &findings.differences) {
-        (Some(original), Some(found)) => format!(", {} paths equal to {original}", found.path_count),
+        (Some(original), Some(found)) => {
+            let paths = counted(found.path_count, "path");
+            let by = if args.data { "" } else { " by recorded digests" };
+            format!(", {paths} equal to {original}{by}")
+        }
         _ => String::new(),
     };
     printer.note(&format!(
-        "{}: no fault found; {inodes} names, {blobs} blobs{chunks}{same}",
+        "{}: no fault found; {inodes}, {blobs}{chunks}{same}",
         args.subject
     ));
     Ok(DONE)

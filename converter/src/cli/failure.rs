@@ -83,6 +83,13 @@ fn hint(error: &anyhow::Error) -> Option<Cow<'static, str>> {
             "write the archive to standard output and compress it: slipway unpack IMG - | gzip".into(),
         );
     }
+    let is_full = |cause: &(dyn std::error::Error + 'static)| {
+        let error = cause.downcast_ref::<std::io::Error>();
+        error.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+    };
+    if error.chain().any(is_full) {
+        return Some("make room there, and run the same command again".into());
+    }
     let causes = error.chain();
     causes
         .filter_map(|cause| cause.downcast_ref::<Error>())

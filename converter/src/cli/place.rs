@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use clap::Args;
 use converter::opened::{self, RafsImage, RafsParts};
-use proto::image::{ImageSource, Location, Login, Options, Platform};
+use proto::image::{DEFAULT_HOST, ImageSource, Location, Login, Options, Platform};
 use rafs::Image;
 
 /// How to reach registries.
@@ -106,15 +106,14 @@ pub(crate) fn explain(error: anyhow::Error, location: &Location) -> anyhow::Erro
         return error;
     };
     let repository = &reference.repository;
-    let paths = [
-        repository
+    let path = match reference.host == DEFAULT_HOST {
+        true => repository
             .strip_prefix("library/")
             .unwrap_or(repository)
             .to_owned(),
-        format!("{}/{repository}", reference.host),
-    ];
-    let path = paths.into_iter().map(PathBuf::from).find(|path| path.exists());
-    match path {
+        false => format!("{}/{repository}", reference.host),
+    };
+    match Some(PathBuf::from(path)).filter(|path| path.exists()) {
         Some(path) => error.context(TakenForRegistry {
             location: location.clone(),
             path,

@@ -112,6 +112,11 @@ pub(crate) fn log(verbosity: u8, printer: Printer) {
         .init();
 }
 
+/// `1 blob`, `2 blobs`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// `1234567` as `1.2 MB`: for people, three digits.
 pub(crate) fn bytes(len: u64) -> String {
     indicatif::DecimalBytes(len).to_string()

@@ -153,7 +153,7 @@ enum Output {
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Output::New(file) => file.write(bytes),
+            Output::New(file) => file.as_file_mut().write(bytes),
             Output::Stream(stream) => stream.write(bytes),
             Output::Layer(layer) => layer.write(bytes),
         }
@@ -161,7 +161,7 @@ impl Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Output::New(file) => file.flush(),
+            Output::New(file) => file.as_file_mut().flush(),
             Output::Stream(stream) => stream.flush(),
             Output::Layer(layer) => layer.flush(),
         }

@@ -93,10 +93,11 @@ fn choose<'a>(entries: &'a [Entry], tag: Option<&str>, place: &str) -> Result<&'
             [] => Err(Error::Empty {
                 place: place.to_owned(),
             }),
-            _ => Err(absent(format!(
-                "a single image: add a :REFERENCE, one of {}",
-                names(entries)
-            ))),
+            _ => Err(Error::Several {
+                place: place.to_owned(),
+                which: ":REFERENCE",
+                names: names(entries),
+            }),
         };
     };
     if let Some(position) = tag.strip_prefix('@') {

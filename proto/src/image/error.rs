@@ -100,6 +100,16 @@ pub enum Error {
         /// Bytes there (of a body that is too long: bytes seen until that was clear).
         actual: u64,
     },
+    /// The layout or archive lists several images, and which is meant was not said.
+    #[error("{place} holds several images; hint: add {which}, one of {names}")]
+    Several {
+        /// The layout or archive.
+        place: String,
+        /// How an image is named there.
+        which: &'static str,
+        /// The names of the first of them.
+        names: String,
+    },
     /// The layout or archive lists no image.
     #[error("{place} holds no image")]
     Empty {
@@ -153,6 +163,7 @@ impl Error {
             | Self::Unauthorized { .. }
             | Self::Refused { .. }
             | Self::PlainHttp { .. }
+            | Self::Several { .. }
             | Self::Empty { .. }
             | Self::TooLarge { .. }
             | Self::Invalid { .. }

@@ -75,7 +75,11 @@ fn choose(index: &ImageIndex, tag: Option<&str>, place: &str) -> Result<Descript
             None => absent(format!("image {tag:?} (there: {})", names(entries))),
         },
         (None, [entry]) => Ok(entry.clone()),
-        (None, _) => absent(format!("a single image: add a :TAG, one of {}", names(entries))),
+        (None, _) => Err(Error::Several {
+            place: place.to_owned(),
+            which: ":TAG",
+            names: names(entries),
+        }),
     }
 }
 

@@ -28,7 +28,10 @@ impl UnfinishedDir {
     /// When `parent` is not there or cannot be written.
     pub fn create(parent: &Path) -> io::Result<Self> {
         loop {
-            let dir = Builder::new().prefix(PREFIX).tempdir_in(parent)?;
+            let dir = Builder::new()
+                .prefix(PREFIX)
+                .tempdir_in(parent)
+                .map_err(|error| plain(&error))?;
             let lock = File::open(dir.path())?;
             if is_mine(&lock)? {
                 return Ok(Self { dir, _lock: lock });
@@ -51,11 +54,17 @@ pub fn create_file(parent: &Path, mode: u32) -> io::Result<NamedTempFile> {
         let file = Builder::new()
             .prefix(PREFIX)
             .permissions(Permissions::from_mode(mode))
-            .tempfile_in(parent)?;
+            .tempfile_in(parent)
+            .map_err(|error| plain(&error))?;
         if is_mine(file.as_file())? {
             return Ok(file);
         }
     }
+}
+
+/// Without the path, which is of a file that never was.
+fn plain(error: &io::Error) -> io::Error {
+    error.kind().into()
 }
 
 /// Locks what was just created. `false`: before that somebody swept it away.

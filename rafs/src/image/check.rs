@@ -1,6 +1,8 @@
 //! Checking a whole image: everything the root reaches and everything in the tables, fault by fault.
 
 pub(super) mod claims;
+mod format;
+mod reserved;
 mod tables;
 
 use std::borrow::Cow;
@@ -105,6 +107,8 @@ struct Checker<'a> {
     directories: Vec<Directory<'a>>,
     /// Every inode found, with its names.
     links: HashMap<Nid, Links<'a>>,
+    /// Names of inodes, the root's among them.
+    name_count: u64,
     /// Whether a table is lost that says what the chunks of files are. Every file would be at fault for it.
     is_chunk_lost: bool,
 }
@@ -140,11 +144,13 @@ impl<'a> Checker<'a> {
             claims: Claims::new(view.bytes.len()),
             directories: Vec::new(),
             links: HashMap::new(),
+            name_count: 1,
             is_chunk_lost: tables::is_chunk_lost(view),
         }
     }
 
     fn run(&mut self) {
+        self.reserved();
         self.tables();
         let before = self.faults.len();
         self.root();
@@ -155,6 +161,9 @@ impl<'a> Checker<'a> {
         }
         // What lies behind a directory that cannot be read is not known to be unreachable.
         let is_whole = self.faults.len() == before;
+        if is_whole {
+            self.inode_count();
+        }
         self.link_counts();
         self.prefetch(is_whole);
     }
@@ -218,6 +227,7 @@ impl<'a> Checker<'a> {
                 },
             },
         );
+        self.reserved_of(&inode, place);
         let claimed = inode.ranges().map(|range| self.claims.claim(range));
         if claimed.contains(&false) {
             return self.fault(inode.offset, Some(place), "the inode overlaps something else");
@@ -236,7 +246,10 @@ impl<'a> Checker<'a> {
                 place,
                 subdirectories: 0,
             }),
-            FileType::Regular => self.extents(&inode, place),
+            FileType::Regular => {
+                self.extents(&inode, place);
+                self.chunk_format(&inode, place);
+            }
             FileType::Symlink => {
                 if let Err(error) = self.view.symlink(&inode) {
                     self.error(error, Some(place));
@@ -329,6 +342,7 @@ impl<'a> Checker<'a> {
                 "the inode is of another kind than the entry says",
             );
         }
+        self.name_count += 1;
         let is_directory = inode.file_type == FileType::Directory;
         self.directories[at].subdirectories += u32::from(is_directory);
         match self.links.get_mut(&entry.nid) {

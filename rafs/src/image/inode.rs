@@ -48,8 +48,8 @@ pub(super) enum Data {
     None,
     /// Directory or link data: `whole` bytes from `blocks` on, the rest from `tail` on.
     Bytes { blocks: u64, whole: u64, tail: u64 },
-    /// Chunk indexes.
-    Chunks { start: u64, count: u64 },
+    /// Chunk indexes, and log2 of the blocks that the kernel takes for a chunk.
+    Chunks { start: u64, count: u64, bits: u32 },
 }
 
 /// The fields that both kinds of inode have.
@@ -73,12 +73,17 @@ impl Inode {
         start..start + u64::from(self.xattr_len)
     }
 
+    /// Whether it is one of 64 bytes.
+    pub(super) fn is_extended(&self) -> bool {
+        usize::from(self.header_len) == size_of::<ExtendedInode>()
+    }
+
     /// The inode's bytes with all that follows it directly, and its whole blocks elsewhere.
     pub(super) fn ranges(&self) -> [Range<u64>; 2] {
         let (end, blocks) = match self.data {
             Data::None => (self.xattr_range().end, 0..0),
             Data::Bytes { blocks, whole, tail } => (tail + (self.size - whole), blocks..blocks + whole),
-            Data::Chunks { start, count } => (start + count * size_of::<ChunkIndex>() as u64, 0..0),
+            Data::Chunks { start, count, .. } => (start + count * size_of::<ChunkIndex>() as u64, 0..0),
         };
         [self.offset..end, blocks]
     }
@@ -225,7 +230,8 @@ impl<'a> View<'a> {
             "an inode's chunk indexes lie outside the file",
             offset,
         )?;
-        Ok(Data::Chunks { start, count })
+        let bits = format & CHUNK_FORMAT_BITS;
+        Ok(Data::Chunks { start, count, bits })
     }
 
     /// Target of a symbolic link.

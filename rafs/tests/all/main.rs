@@ -3,6 +3,7 @@
 mod blob_check;
 mod bomb;
 mod damage;
+mod disregarded;
 mod dump;
 mod fixture;
 mod form;

@@ -142,6 +142,7 @@ pub(crate) struct BlobFile {
 impl BlobFile {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.hasher.update(bytes);
-        self.file.write_all(bytes).map_err(Error::file(self.file.path()))
+        let written = self.file.as_file_mut().write_all(bytes);
+        written.map_err(Error::file(self.file.path()))
     }
 }

@@ -176,7 +176,7 @@ impl Walk<'_> {
                 self.collector.add(start..start + inode.size, Kind::Symlink);
                 Ok(())
             }
-            (_, Data::Chunks { start, count }) => {
+            (_, Data::Chunks { start, count, .. }) => {
                 let end = start + count * size_of::<ChunkIndex>() as u64;
                 self.collector.add(start..end, Kind::ChunkIndexes);
                 Ok(())
