@@ -23,6 +23,9 @@ use rustix::mount::UnmountFlags;
 
 use super::{say, setting};
 
+/// Within this time containerd dials a socket again that refused it: its pauses grow to some seconds.
+const DIAL_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Kills of a test in the ordinary suite.
 const KILLS: usize = 6;
 /// Seconds after which a test in the ordinary suite is satisfied.
@@ -77,8 +80,14 @@ impl Stage {
     /// Mounts the container's root anew, as when the container is started again.
     pub(super) fn mount_again(&self) {
         rustix::mount::unmount(&self.root, UnmountFlags::DETACH).unwrap();
-        let mounting = self.node.containerd.mount(SNAPSHOTTER, "container", &self.root);
-        mounting.unwrap();
+        // Where nobody listened, containerd 1.6 does not dial again for a second or more, and refuses calls meanwhile.
+        let mount = || {
+            self.node
+                .containerd
+                .mount(SNAPSHOTTER, "container", &self.root)
+                .ok()
+        };
+        wait::until(DIAL_PATIENCE, "containerd to reach the daemon", mount).unwrap();
     }
 
     pub(super) fn reader(&self, way: Way) -> Reader {
