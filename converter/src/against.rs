@@ -18,6 +18,7 @@ use crate::origin::Origin;
 use crate::overlay::Overlay;
 use crate::pipe::{HashReader, PipeReader, pipe, pump};
 use crate::tarball::{Reader, TarError};
+use crate::task;
 
 mod compare;
 
@@ -151,11 +152,7 @@ async fn read(
     let (pieces, pipe) = pipe();
     let reader = tokio::task::spawn_blocking(move || read_layer(pipe, &diff_id, &cutting));
     let pumped = pump(stream, pieces).await;
-    let read = match reader.await {
-        Ok(read) => read,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => return Err(Error::Interrupted),
-    };
+    let read = task::joined(reader).await?;
     pumped?;
     match read {
         Ok(read) => Ok((layer, read)),

@@ -37,6 +37,7 @@ pub mod prefetch;
 pub mod progress;
 pub mod restore;
 pub mod tarball;
+mod task;
 pub mod unpack;
 pub mod walk;
 

@@ -16,6 +16,7 @@ use crate::fetch;
 use crate::opened::RafsImage;
 use crate::progress::{Event, Observer};
 use crate::restore::Opening;
+use crate::task;
 use crate::walk::{Step, walk};
 
 mod archive;
@@ -135,11 +136,7 @@ async fn unpack_to(
     let for_writer = Arc::clone(&image);
     let writer = tokio::task::spawn_blocking(move || write(&for_writer, &steps, open()?, receiver));
     let fetched = feed(image, chunks, sender, observer).await;
-    let written = match writer.await {
-        Ok(written) => written,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => return Err(Error::Interrupted),
-    };
+    let written = task::joined(writer).await?;
     // A failed fetch is what the writer was stopped by.
     fetched?;
     written

@@ -1,6 +1,7 @@
 //! Reading a blob file whole: its digest, and all that is in it beside chunks.
 
 use std::io::BufRead;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use super::blob::BlobFile;
 use crate::error::Error;
 use crate::opened::RafsImage;
 use crate::pipe::{PipeReader, pipe, pump};
+use crate::task;
 
 /// What the chunk infos of a blob say; `None`, and a fault, if they cannot be read.
 pub(super) async fn infos(
@@ -67,23 +69,15 @@ pub(super) async fn read(
     if len == 0 {
         return Ok(vec![file.fault("it is empty")]);
     }
-    let mut tail = Vec::new();
-    if parts.is_some() {
-        let range = len.saturating_sub(TOC_TAIL_MAX)..len;
-        let mut stream = source.range(&file.digest, range).await?;
-        while let Some(bytes) = stream.next().await {
-            tail.extend_from_slice(&bytes?);
-        }
-    }
+    let tail = match parts {
+        Some(_) => bytes(source, file, len.saturating_sub(TOC_TAIL_MAX)..len).await?,
+        None => Vec::new(),
+    };
     let stream = source.range(&file.digest, 0..len).await?;
     let (pieces, pipe) = pipe();
     let reader = tokio::task::spawn_blocking(move || take_in(pipe, parts.as_ref(), len, &tail));
     let pumped = pump(stream, pieces).await;
-    let read = match reader.await {
-        Ok(read) => read,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => return Err(Error::Interrupted),
-    };
+    let read = task::joined(reader).await?;
     // What could not be fetched is why the reader stopped.
     pumped?;
     let (hash, faults) = read.ok_or(Error::Interrupted)?;
@@ -94,6 +88,20 @@ pub(super) async fn read(
     }
     told.extend(faults.iter().map(|fault| file.fault(fault)));
     Ok(told)
+}
+
+/// A part of a file.
+pub(super) async fn bytes(
+    source: &ImageSource,
+    file: &BlobFile,
+    range: Range<u64>,
+) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let mut stream = source.range(&file.digest, range).await?;
+    while let Some(piece) = stream.next().await {
+        bytes.extend_from_slice(&piece?);
+    }
+    Ok(bytes)
 }
 
 /// The digest of the bytes and what is wrong in them; `None` if they end early. Blocking.

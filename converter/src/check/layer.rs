@@ -1,10 +1,10 @@
 //! The bootstrap that a layer's file has of its own, for tools that merge or unpack layers.
 
-use futures::StreamExt;
 use proto::image::ImageSource;
 use rafs::blob::{TOC_TAIL_MAX, Toc};
 
 use super::blob::BlobFile;
+use super::file::bytes;
 use crate::error::Error;
 
 /// Most bytes of a bootstrap as stored that is looked into: it is held in memory.
@@ -39,13 +39,4 @@ pub(super) async fn check(source: &ImageSource, file: &BlobFile, len: u64) -> Re
         Some(Ok(faults)) => faults.iter().map(|fault| told(fault)).collect(),
         Some(Err(error)) => vec![told(&error)],
     })
-}
-
-async fn bytes(source: &ImageSource, file: &BlobFile, range: std::ops::Range<u64>) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let mut stream = source.range(&file.digest, range).await?;
-    while let Some(piece) = stream.next().await {
-        bytes.extend_from_slice(&piece?);
-    }
-    Ok(bytes)
 }

@@ -24,6 +24,7 @@ use crate::pack::{ChunkOptions, LayerFile, Packed, Packer};
 use crate::pipe::{HashReader, Piece, PipeReader, pipe};
 use crate::progress::{Event, Observer};
 use crate::tarball::{Reader, TarError};
+use crate::task;
 
 /// Chunks between packer and target: one on the wire, some ready.
 const OUTPUT_COUNT_MAX: usize = 4;
@@ -107,11 +108,7 @@ impl<'a> Workshop<'a> {
         let (task, diff_id) = (self.task(), diff_id.clone());
         let reader = tokio::task::spawn_blocking(move || read(pipe, packer, &task, &diff_id));
         let (pumped, uploaded) = futures::join!(self.pump(number, stream, pieces), self.upload(chunks));
-        let read = match reader.await {
-            Ok(read) => read,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => return Err(Error::Interrupted),
-        };
+        let read = task::joined(reader).await?;
         // In this order the cause comes before what it made fail.
         pumped?;
         let upload = uploaded?;

@@ -42,10 +42,7 @@ impl ArchiveSink {
             let file = File::options().write(true).open(path).map_err(failed)?;
             return Ok(Self::new(Output::Stream(Box::new(file)), path));
         }
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
+        let parent = unfinished::parent_of(path);
         unfinished::sweep(parent);
         // Readable for all, as far as the user's mask says.
         let file = unfinished::create_file(parent, 0o666).map_err(failed)?;

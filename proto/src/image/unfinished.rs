@@ -45,6 +45,13 @@ impl UnfinishedDir {
     }
 }
 
+/// The folder where a file of this path is to lie.
+pub fn parent_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
 /// Creates a file in `parent`, with `mode` as far as the process's mask lets it. Blocking.
 ///
 /// # Errors

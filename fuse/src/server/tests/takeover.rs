@@ -120,10 +120,7 @@ fn readers_do_not_notice(data_path: DataPath) {
     let content = noise(LEN, 7);
     let fixture = fixture(&content);
     let mut relay = Relay::new(&fixture, data_path);
-    let orders = Orders {
-        images: 1,
-        hang: false,
-    };
+    let orders = Orders::ANSWER;
     relay.start(orders);
     let (file, mapped) = (relay.path(1, "file"), relay.path(1, "mapped"));
     let seen = Seen::default();
@@ -153,19 +150,13 @@ fn a_server_that_leaves_fails_no_read() {
     let content = noise(LEN, 8);
     let fixture = fixture(&content);
     let mut relay = Relay::new(&fixture, DataPath::Fuse);
-    relay.start(Orders {
-        images: 1,
-        hang: true,
-    });
+    relay.start(Orders::HANG);
     let file = relay.path(1, "file");
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| std::fs::read(&file));
         relay.asked();
         relay.leave();
-        relay.start(Orders {
-            images: 1,
-            hang: false,
-        });
+        relay.start(Orders::ANSWER);
         assert!(reading.join().unwrap().unwrap() == content);
     });
 }
@@ -175,10 +166,7 @@ fn what_an_old_kernel_cannot_send_again_ends_in_an_error() {
     let content = noise(LEN, 11);
     let fixture = fixture(&content);
     let mut relay = Relay::new(&fixture, DataPath::Fuse);
-    relay.start(Orders {
-        images: 1,
-        hang: true,
-    });
+    relay.start(Orders::HANG);
     let path = relay.path(1, "file");
     let direct = i32::try_from(OFlags::DIRECT.bits()).unwrap();
     let file = File::options()
@@ -191,10 +179,7 @@ fn what_an_old_kernel_cannot_send_again_ends_in_an_error() {
         relay.asked();
         relay.kill();
         relay.forget_resending();
-        relay.start(Orders {
-            images: 1,
-            hang: false,
-        });
+        relay.start(Orders::ANSWER);
         let error = waiting.join().unwrap().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
     });
@@ -210,10 +195,7 @@ fn without_a_keeper_readers_get_errors_and_the_next_server_starts_over() {
     let content = noise(LEN, 9);
     let fixture = fixture(&content);
     let mut relay = Relay::new(&fixture, DataPath::Fuse);
-    relay.start(Orders {
-        images: 1,
-        hang: true,
-    });
+    relay.start(Orders::HANG);
     let path = relay.path(1, "file");
     let file = File::open(&path).unwrap();
     std::thread::scope(|scope| {
@@ -225,10 +207,7 @@ fn without_a_keeper_readers_get_errors_and_the_next_server_starts_over() {
     });
     assert!(file.read_exact_at(&mut [0; CHUNK_LEN], 0).is_err());
     relay.unmount();
-    relay.start(Orders {
-        images: 1,
-        hang: false,
-    });
+    relay.start(Orders::ANSWER);
     assert!(std::fs::read(&path).unwrap() == content);
     // What was opened before stays what it is: an error.
     assert!(file.read_exact_at(&mut [0; CHUNK_LEN], 0).is_err());
@@ -241,16 +220,13 @@ fn an_image_that_the_next_server_does_not_know_gives_errors() {
     let mut relay = Relay::new(&fixture, DataPath::Fuse);
     relay.start(Orders {
         images: 2,
-        hang: false,
+        ..Orders::ANSWER
     });
     let gone = File::open(relay.path(2, "file")).unwrap();
     let mut bytes = vec![0; CHUNK_LEN];
     gone.read_exact_at(&mut bytes, 0).unwrap();
     relay.kill();
-    relay.start(Orders {
-        images: 1,
-        hang: false,
-    });
+    relay.start(Orders::ANSWER);
     rustix::fs::fadvise(&gone, 0, None, rustix::fs::Advice::DontNeed).unwrap();
     let error = gone.read_exact_at(&mut bytes, 0).unwrap_err();
     assert_eq!(

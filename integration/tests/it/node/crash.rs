@@ -55,14 +55,7 @@ impl Stage {
             ..Settings::default()
         };
         let node = Node::start_with(scene, &settings).unwrap();
-        let [layout, truth] = ["steady", "truth"].map(|name| node.scene.dir().join(name));
-        steady::make(&layout, &truth, LARGE_LEN, 1).unwrap();
-        let reference = node.offer_converted(&layout, steady::TAG, "steady:rafs").unwrap();
-        node.pull_lazily(&reference).unwrap();
-        let root = node.scene.folder("container").unwrap();
-        node.containerd
-            .mount_container(SNAPSHOTTER, "container", &root)
-            .unwrap();
+        let steady::Shown { root, truth, .. } = steady::show(&node, LARGE_LEN, 1).unwrap();
         Stage { node, root, truth }
     }
 

@@ -6,7 +6,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use integration::containerd::SNAPSHOTTER;
 use integration::image::steady;
 use integration::node::{Node, Settings};
 use integration::reader::LARGE;
@@ -71,14 +70,11 @@ fn a_running_image_larger_than_the_cache_stays_readable(
         ..Settings::default()
     };
     let node = Node::start_with(scene, &settings).unwrap();
-    let [layout, truth] = ["steady", "truth"].map(|name| node.scene.dir().join(name));
-    steady::make(&layout, &truth, LARGE_LEN, 11).unwrap();
-    let reference = node.offer_converted(&layout, steady::TAG, "steady:rafs").unwrap();
-    node.pull_lazily(&reference).unwrap();
-    let root = node.scene.folder("container").unwrap();
-    node.containerd
-        .mount_container(SNAPSHOTTER, "container", &root)
-        .unwrap();
+    let steady::Shown {
+        reference,
+        root,
+        truth,
+    } = steady::show(&node, LARGE_LEN, 11).unwrap();
     let truth = std::fs::read(truth.join(LARGE)).unwrap();
     compare(&root, &truth);
     let trimmed = wait::until(TRIM_DEADLINE, "something to be evicted", || {

@@ -15,7 +15,6 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use fuse::ImageStatus;
-use integration::containerd::SNAPSHOTTER;
 use integration::evictor::{READY, SIZE_MAX};
 use integration::image::single::Single;
 use integration::image::steady;
@@ -96,14 +95,11 @@ impl Filling {
             ..Settings::default()
         };
         let node = Node::start_with(Arc::new(Scene::create().unwrap()), &settings).unwrap();
-        let [layout, truth] = ["steady", "truth"].map(|name| node.scene.dir().join(name));
-        steady::make(&layout, &truth, LARGE_LEN, 7).unwrap();
-        let reference = node.offer_converted(&layout, steady::TAG, "steady:rafs").unwrap();
-        node.pull_lazily(&reference).unwrap();
-        let root = node.scene.folder("container").unwrap();
-        node.containerd
-            .mount_container(SNAPSHOTTER, "container", &root)
-            .unwrap();
+        let steady::Shown {
+            reference,
+            root,
+            truth,
+        } = steady::show(&node, LARGE_LEN, 7).unwrap();
         Filling {
             node,
             reference,

@@ -31,7 +31,7 @@ impl ArchiveWriter {
             }
             _ => {}
         }
-        let folder = parent(path);
+        let folder = unfinished::parent_of(path);
         unfinished::sweep(folder);
         let spool = UnfinishedDir::create(folder).map_err(|source| Error::File {
             path: folder.to_owned(),
@@ -51,7 +51,7 @@ impl ArchiveWriter {
 
     /// Packs the spool and renames the archive into place. Blocking.
     pub(crate) fn finish(self) -> Result<(), Error> {
-        let folder = parent(&self.path);
+        let folder = unfinished::parent_of(&self.path);
         let mut file = unfinished::create_file(folder, FILE_MODE).map_err(Error::file(folder))?;
         let mut tar = tar::Builder::new(BufWriter::with_capacity(BUFFER_LEN, file.as_file_mut()));
         for name in self.names()? {
@@ -76,12 +76,6 @@ impl ArchiveWriter {
         }
         Ok(names)
     }
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
 }
 
 /// The names in a folder, sorted.

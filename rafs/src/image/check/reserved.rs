@@ -1,5 +1,7 @@
 //! Checking what readers pay no heed to: reserved bytes and bits, and a count that only tells.
 
+use std::ops::Range;
+
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::{Checker, Place};
@@ -39,21 +41,16 @@ impl<'a> Checker<'a> {
             );
         }
         let tables = self.view.shape.tables.clone();
-        self.entries::<DeviceSlot>(&tables.devices, |slot| {
-            slot.reserved.iter().all(|byte| *byte == 0)
-        });
-        self.entries::<BlobEntry>(&tables.blobs, |entry| {
-            entry.reserved.iter().all(|byte| *byte == 0)
-        });
-        let len = size_of::<ChunkEntry>() as u64;
-        for number in 0..(tables.chunks.end - tables.chunks.start) / len {
-            let offset = tables.chunks.start + number * len;
-            let flags = self
-                .read::<ChunkEntry>(offset)
-                .map_or(0, |entry| entry.flags.get());
-            if flags & !CHUNK_FLAGS != 0 {
-                let what = format!("a chunk has unknown flags {:#x}", flags & !CHUNK_FLAGS);
-                self.fault(offset, None, what);
+        for (offset, slot) in self.entries::<DeviceSlot>(&tables.devices) {
+            self.zeros(offset, &slot.reserved);
+        }
+        for (offset, entry) in self.entries::<BlobEntry>(&tables.blobs) {
+            self.zeros(offset, &entry.reserved);
+        }
+        for (offset, entry) in self.entries::<ChunkEntry>(&tables.chunks) {
+            let unknown = entry.flags.get() & !CHUNK_FLAGS;
+            if unknown != 0 {
+                self.fault(offset, None, format!("a chunk has unknown flags {unknown:#x}"));
             }
         }
     }
@@ -83,18 +80,15 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn entries<T: FromBytes + KnownLayout + Immutable + Unaligned + 'a>(
-        &mut self,
-        table: &std::ops::Range<u64>,
-        is_clean: impl Fn(&T) -> bool,
-    ) {
-        let len = size_of::<T>() as u64;
-        for number in 0..(table.end - table.start) / len {
-            let offset = table.start + number * len;
-            if !self.read::<T>(offset).is_none_or(&is_clean) {
-                self.fault(offset, None, RESERVED);
-            }
-        }
+    /// The entries of a table that was found, each with its offset.
+    fn entries<T: FromBytes + Immutable + Unaligned + 'a>(
+        &self,
+        table: &Range<u64>,
+    ) -> impl Iterator<Item = (u64, &'a T)> + use<'a, T> {
+        let entries: &'a [T] = (self.view.bytes)
+            .read_all(table.start, table.end - table.start, "")
+            .unwrap_or_default();
+        (table.start..).step_by(size_of::<T>()).zip(entries)
     }
 
     fn zeros(&mut self, offset: u64, bytes: &[u8]) {

@@ -80,6 +80,19 @@ pub(super) struct Orders {
     pub(super) hang: bool,
 }
 
+impl Orders {
+    /// One image, of which everything is to be had.
+    pub(super) const ANSWER: Orders = Orders {
+        images: 1,
+        hang: false,
+    };
+    /// One image, of which nothing is to be had.
+    pub(super) const HANG: Orders = Orders {
+        images: 1,
+        hang: true,
+    };
+}
+
 /// A mount, the connection of which is kept here, and the child that serves it. Dropping it ends all.
 pub(super) struct Relay {
     dir: PathBuf,
